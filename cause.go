@@ -1,0 +1,81 @@
+package qgjob
+
+// Cause is the stable name of why an attempt did not pass. People script against these names.
+type Cause string
+
+// The causes.
+const (
+	CauseTestFailed   Cause = "test_failed"
+	CauseTestTimedOut Cause = "test_timed_out"
+	CauseAppCrashed   Cause = "app_crashed"
+
+	CauseNoTestsMatched  Cause = "no_tests_matched"
+	CauseAllTestsSkipped Cause = "all_tests_skipped"
+	CauseProjectInvalid  Cause = "project_invalid"
+	CauseBadBuild        Cause = "bad_build"
+
+	CauseDeviceOffline     Cause = "device_offline"
+	CauseDeviceHung        Cause = "device_hung"
+	CauseInstallRefused    Cause = "install_refused"
+	CauseSessionNotCreated Cause = "session_not_created"
+	CauseSessionDied       Cause = "session_died"
+	CauseAppiumDied        Cause = "appium_died"
+	CauseRunnerCrashed     Cause = "runner_crashed"
+	CauseReportInvalid     Cause = "report_invalid"
+	CauseHostFailed        Cause = "host_failed"
+	CauseHostDiskFull      Cause = "host_disk_full"
+	CauseTransferFailed    Cause = "transfer_failed"
+	CauseSetupTimedOut     Cause = "setup_timed_out"
+	CauseLeaseExpired      Cause = "lease_expired"
+
+	CauseCanceled     Cause = "canceled"
+	CauseHandedBack   Cause = "handed_back"
+	CauseNotDelivered Cause = "not_delivered"
+)
+
+type causeFacts struct {
+	advice string
+	final  bool // no other device can mend it: the verdict is errored at once
+	free   bool // spends no budget
+}
+
+var causes = map[Cause]causeFacts{
+	CauseTestFailed:   {advice: "read the error and the log of the attempt"},
+	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log"},
+	CauseAppCrashed:   {advice: "the app under test died; read the device log"},
+
+	CauseNoTestsMatched:  {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
+	CauseAllTestsSkipped: {advice: "the spec ran no test: every one is marked as skipped", final: true},
+	CauseProjectInvalid:  {advice: "mend the test project as the message says and submit again", final: true},
+	CauseBadBuild:        {advice: "the build cannot be installed on any device: build it again", final: true},
+
+	CauseDeviceOffline:     {advice: "check the cable, the battery and adb devices"},
+	CauseDeviceHung:        {advice: "reboot the device"},
+	CauseInstallRefused:    {advice: "check the device's free storage and its settings"},
+	CauseSessionNotCreated: {advice: "read Appium's log of the attempt"},
+	CauseSessionDied:       {advice: "read Appium's log of the attempt; the device may be short of memory"},
+	CauseAppiumDied:        {advice: "read Appium's log on the worker's host"},
+	CauseRunnerCrashed:     {advice: "read the log of the attempt; the host may be short of memory"},
+	CauseReportInvalid:     {advice: "check that the project's config lets the JSON reporter run"},
+	CauseHostFailed:        {advice: "read the worker's log"},
+	CauseHostDiskFull:      {advice: "free disk space on the worker's host"},
+	CauseTransferFailed:    {advice: "check the network between worker and server"},
+	CauseSetupTimedOut:     {advice: "the device or the package registry was too slow; read the log"},
+	CauseLeaseExpired:      {advice: "the worker stopped answering: look at its host"},
+
+	CauseCanceled:     {advice: "somebody canceled it"},
+	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},
+	CauseNotDelivered: {advice: "its worker never received it; it runs again", free: true},
+}
+
+// Known says whether the cause is one of this version's.
+func (c Cause) Known() bool { _, ok := causes[c]; return ok }
+
+// Advice says what a person can do about the cause.
+func (c Cause) Advice() string { return causes[c].advice }
+
+// Final says that no other device can mend it: the job ends as errored at once.
+func (c Cause) Final() bool { return causes[c].final }
+
+// Free says that an attempt that ended so spends no retry budget.
+func (c Cause) Free() bool { return causes[c].free }

@@ -1,0 +1,220 @@
+// Package api is what client, worker and server say to each other over HTTP: the wire types of REST
+// under /v1, the one table between error codes and HTTP statuses, and the Go client.
+//
+// Types that people and workers share with the rest of the program (Job, Attempt, Event, Device, Result)
+// are package qgjob's; here are the envelopes around them. JSON is snake_case, times are RFC 3339 with
+// milliseconds, durations carry their unit in the name. Unknown fields are refused.
+package api
+
+import "qgjob"
+
+// Limits of request bodies, in bytes.
+const (
+	MaxJSONBody   = 4 << 20
+	MaxLogChunk   = 1 << 20
+	MaxBundleSize = 256 << 20
+	MaxBuildSize  = 2 << 30
+)
+
+// MaxLogSize is how much of an attempt's log is kept, in bytes; the rest is dropped with a note.
+const MaxLogSize = 16 << 20
+
+// LeaseTokenHeader carries the lease token where the body is not JSON.
+const LeaseTokenHeader = "Qgjob-Lease-Token"
+
+// SubmitRequest makes a run: POST /v1/runs. 201 with the run when it was made, 200 when the idempotency
+// key names a run that exists.
+type SubmitRequest struct {
+	OrgID        string    `json:"org_id" doc:"organization"`
+	AppVersionID string    `json:"app_version_id" doc:"app version under test"`
+	Jobs         []JobSpec `json:"jobs" minItems:"1" maxItems:"10000" nullable:"false"`
+
+	BundleSHA256 string `json:"bundle_sha256,omitempty" doc:"the test project, uploaded before to /v1/bundles; empty: the project in the worker's directory"`
+	BuildSHA256  string `json:"build_sha256,omitempty" doc:"a build of the app version, uploaded before to /v1/builds; empty: the app version's newest build, or else what the project's config names"`
+	Project      string `json:"project,omitempty" maxLength:"200" doc:"Playwright project to run"`
+	ConfigPath   string `json:"config_path,omitempty" maxLength:"1024" doc:"AppWright config, relative to the test project"`
+
+	IdempotencyKey string `json:"idempotency_key,omitempty" maxLength:"255" doc:"the same key with the same body names the same run, for seven days; empty: every request makes a run"`
+	RepeatFailed   bool   `json:"repeat_failed,omitempty" doc:"the key matches only a run that is live or passed: a repetition of a failed one makes a new run, linked to it"`
+}
+
+// JobSpec is one job of a submit.
+type JobSpec struct {
+	TestPath string `json:"test_path" doc:"spec file, relative to the test project"`
+	Priority *int   `json:"priority,omitempty" doc:"0 (most urgent) to 1000; default 1"`
+	Target   string `json:"target,omitempty" doc:"device, emulator or browserstack; default any own phone or emulator"`
+}
+
+// JobDetail is a job with its whole life: GET /v1/jobs/{id}.
+type JobDetail struct {
+	qgjob.Job
+	AttemptList []qgjob.Attempt `json:"attempt_list" nullable:"false"`
+	Events      []qgjob.Event   `json:"events" nullable:"false"`
+}
+
+// JobList is a page of jobs, newest first: GET /v1/jobs. Next is empty on the last page.
+type JobList struct {
+	Jobs []qgjob.Job `json:"jobs" nullable:"false"`
+	Next string      `json:"next,omitempty" doc:"give it as cursor to get the next page"`
+}
+
+// QueueEntry is one lane of the queue: the queued jobs of one group and priority.
+type QueueEntry struct {
+	OrgID        string       `json:"org_id"`
+	AppVersionID string       `json:"app_version_id"`
+	Target       qgjob.Target `json:"target"`
+	Priority     int          `json:"priority"`
+	Queued       int          `json:"queued"`
+	OldestMS     int64        `json:"oldest_ms" doc:"how long its oldest job has waited, in milliseconds"`
+}
+
+// Queue is what waits, most urgent first: GET /v1/queue.
+type Queue struct {
+	Entries []QueueEntry `json:"entries" nullable:"false"`
+	Running int          `json:"running"`
+}
+
+// DeviceList is every known device: GET /v1/devices.
+type DeviceList struct {
+	Devices []qgjob.Device `json:"devices" nullable:"false"`
+}
+
+// DeviceReport is how a worker describes one of its devices.
+type DeviceReport struct {
+	ID        string            `json:"id" minLength:"1" maxLength:"255"`
+	Serial    string            `json:"serial" maxLength:"255"`
+	Kind      qgjob.Target      `json:"kind" enum:"device,emulator,browserstack"`
+	Platform  string            `json:"platform" enum:"android,ios"`
+	Model     string            `json:"model" maxLength:"255"`
+	OSVersion string            `json:"os_version" maxLength:"64"`
+	State     qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
+	Message   string            `json:"message,omitempty" maxLength:"4096"`
+	Installed *qgjob.App        `json:"installed,omitempty"`
+}
+
+// RegisterRequest announces a worker: PUT /v1/workers/{id}. The worker chooses its id, a fresh UUID per
+// process, so that the request can be repeated.
+type RegisterRequest struct {
+	Host    string         `json:"host" maxLength:"255"`
+	Version string         `json:"version" maxLength:"64"`
+	Devices []DeviceReport `json:"devices" maxItems:"1000" nullable:"false"`
+}
+
+// RegisterResponse tells the worker its rhythm.
+type RegisterResponse struct {
+	LeaseMS     int64 `json:"lease_ms" doc:"how long a lease lives without a heartbeat"`
+	HeartbeatMS int64 `json:"heartbeat_ms" doc:"how often to send a heartbeat"`
+	DeviceClaims
+}
+
+// DeviceClaims says which of the reported devices the worker may not use.
+type DeviceClaims struct {
+	Refused []RefusedDevice `json:"refused" nullable:"false" doc:"devices that belong to another live worker"`
+}
+
+// RefusedDevice is a device that belongs to another live worker.
+type RefusedDevice struct {
+	DeviceID string `json:"device_id"`
+	Message  string `json:"message"`
+}
+
+// HeartbeatRequest keeps a worker, its devices and its leases alive: POST /v1/workers/{id}/heartbeat.
+// It carries every device and every lease that the worker has: a lease that the server gave and the worker
+// does not know goes back to the queue without cost.
+type HeartbeatRequest struct {
+	Devices []DeviceReport `json:"devices" maxItems:"1000" nullable:"false"`
+	Leases  []Lease        `json:"leases" maxItems:"1000" nullable:"false"`
+}
+
+// Lease is a worker's right to an attempt.
+type Lease struct {
+	AttemptID string `json:"attempt_id" maxLength:"64"`
+	Token     string `json:"token" maxLength:"128" doc:"fencing token: <attempt number>.<random>"`
+}
+
+// HeartbeatResponse tells what to stop.
+type HeartbeatResponse struct {
+	DeviceClaims
+	Lost   []string `json:"lost" nullable:"false" doc:"attempts whose lease ended: stop them, their results will be refused"`
+	Cancel []string `json:"cancel" nullable:"false" doc:"attempts to stop; their end is still to be reported"`
+}
+
+// PollRequest hands in results and asks for work: POST /v1/workers/{id}/poll. It is answered at the first
+// assignment or cancel, or after WaitMS. A poll with a higher Seq supersedes the ones before it.
+type PollRequest struct {
+	Seq     int64           `json:"seq" doc:"higher than that of the worker's poll before"`
+	WaitMS  int64           `json:"wait_ms" minimum:"0" maximum:"60000"`
+	Devices []string        `json:"devices" maxItems:"1000" nullable:"false" doc:"ids of the devices that are free; empty to hear of cancels only"`
+	Leases  []Lease         `json:"leases" maxItems:"1000" nullable:"false" doc:"every lease that the worker has"`
+	Results []AttemptResult `json:"results" maxItems:"1000" nullable:"false"`
+}
+
+// AttemptResult is the end of one attempt.
+type AttemptResult struct {
+	Lease
+	qgjob.Result
+}
+
+// PollResponse is the answer to a poll.
+type PollResponse struct {
+	Assignments []Assignment   `json:"assignments" nullable:"false"`
+	Results     []ResultAnswer `json:"results" nullable:"false" doc:"one for each result of the request, in its order"`
+	Cancel      []string       `json:"cancel" nullable:"false" doc:"attempts to stop"`
+	Superseded  bool           `json:"superseded,omitempty" doc:"a newer poll of this worker took over"`
+}
+
+// Assignment gives one device one attempt. A worker that gets the same attempt twice ignores the second.
+type Assignment struct {
+	Lease
+	DeviceID string    `json:"device_id"`
+	Number   int       `json:"number" doc:"of the attempt within its job"`
+	Reason   string    `json:"reason"`
+	Job      qgjob.Job `json:"job"`
+}
+
+// ResultAnswer says what became of a result. A refused one (Code is not empty) is not to be sent again.
+type ResultAnswer struct {
+	AttemptID string         `json:"attempt_id"`
+	Code      qgjob.Code     `json:"code,omitempty" doc:"why it was refused; unavailable: send it again"`
+	Message   string         `json:"message,omitempty"`
+	Trigger   qgjob.Trigger  `json:"trigger,omitempty" doc:"what it did to the job"`
+	State     qgjob.JobState `json:"state,omitempty" doc:"of the job"`
+	Retry     int            `json:"retry,omitempty" doc:"number of the retry that follows, within its budget"`
+	Retries   int            `json:"retries,omitempty" doc:"size of that budget"`
+}
+
+// LeaveRequest ends a worker: POST /v1/workers/{id}/leave. Leases it still has go back without cost.
+type LeaveRequest struct {
+	Reason string `json:"reason,omitempty" maxLength:"1024"`
+}
+
+// Health is GET /health: 200 when the server can serve, 503 when not.
+type Health struct {
+	Status  string        `json:"status" enum:"ok,failing"`
+	Version string        `json:"version"`
+	Store   HealthStore   `json:"store"`
+	Queue   HealthQueue   `json:"queue"`
+	Workers HealthWorkers `json:"workers"`
+}
+
+// HealthStore is the state of the database.
+type HealthStore struct {
+	Kind    string `json:"kind" enum:"sqlite,postgresql"`
+	OK      bool   `json:"ok"`
+	Message string `json:"message,omitempty"`
+}
+
+// HealthQueue is the state of the queue.
+type HealthQueue struct {
+	Queued         int   `json:"queued"`
+	Running        int   `json:"running"`
+	OldestQueuedMS int64 `json:"oldest_queued_ms"`
+}
+
+// HealthWorkers is how many workers and devices are alive.
+type HealthWorkers struct {
+	Alive          int   `json:"alive"`
+	LastSeenMS     int64 `json:"last_seen_ms,omitempty" doc:"how long ago any worker was heard of; absent when none ever was"`
+	Devices        int   `json:"devices"`
+	DevicesWorking int   `json:"devices_working" doc:"idle or busy"`
+}
