@@ -1,0 +1,136 @@
+// Package device is what a worker drives: phones, emulators and cloud slots, each behind a Driver that
+// lists and opens them and a Session that prepares one for tests.
+//
+// A driver promises that a device is opened by one worker at a time, that the build which a session was
+// asked for is the one that is installed, proven on the device itself, and that no call outlives its
+// context by more than a moment, however sick the device is. The agent keeps sessions open between jobs;
+// package appwright is handed what Session.Endpoint returns and never a device.
+//
+// Every driver passes the suite in devicetest. The package knows no server, no queue and no test runner.
+package device
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"qgjob"
+)
+
+// Info describes a device as it was seen when it was listed.
+type Info struct {
+	ID        string            // the same on every host that reaches the same device: a phone's serial, "<serial>@<hostname>" for what only this host can reach
+	Serial    string            // what Driver.Open takes
+	Kind      qgjob.Target      // TargetDevice, TargetEmulator or TargetBrowserStack
+	Platform  string            // android or ios
+	Model     string            // "" while unknown (offline, unauthorized)
+	OSVersion string            // "" while unknown
+	State     qgjob.DeviceState // DeviceIdle for one that could be opened; the driver does not know who is busy
+	Message   string            // why it is not idle, and what to do about it
+}
+
+// Build is a build on this host's disk, as package build parsed it.
+type Build struct {
+	Path        string // of the APK or IPA
+	SHA256      string // of the file, in lower-case hexadecimal
+	Package     string // Android package or iOS bundle id
+	Activity    string // launchable activity; "" where there is none
+	VersionCode int64
+	Key         qgjob.App // whose build it is: what Holder.Installed answers later
+}
+
+// Preparation is what Session.Prepare did.
+type Preparation struct {
+	Installed bool          // an install took place; false: the build was on the device already
+	Install   time.Duration // time of the install, 0 when it was saved
+	Reset     time.Duration // time to clear the app's data, 0 after a fresh install
+}
+
+// Endpoint is a warm Appium server that drives one device.
+type Endpoint struct {
+	URL string // without a trailing slash, for example http://127.0.0.1:40123
+	// Capabilities must be set in the capabilities of every POST /session, over what the client asked for.
+	// A nil value means: take the capability out.
+	Capabilities map[string]any
+}
+
+// Driver finds and opens the devices of one kind of connection. Several goroutines may call it.
+type Driver interface {
+	// List returns every device that it can see now, in any state, sorted by serial. It is cheap enough to
+	// be called every few seconds, and a device that hangs delays it by two seconds at most.
+	List(ctx context.Context) ([]Info, error)
+
+	// Open takes the device for this process: a host-wide lock by serial, held until Session.Close or the
+	// process's death. The error is ErrInUse when another worker, or another session of this one, has it.
+	Open(ctx context.Context, serial string) (Session, error)
+}
+
+// Session is an opened device. One goroutine at a time calls it, except Check, which may be called at any
+// time. Its errors are a *Failure, or wrap the context's error when the caller's context ended first; after
+// a failure the same call may be made again. Any call after Close fails.
+type Session interface {
+	// Prepare makes b the installed app and clears its data. It installs only when the device itself does
+	// not prove that b is installed, whatever was installed before and by whom.
+	Prepare(ctx context.Context, b Build) (Preparation, error)
+
+	// Endpoint returns this device's Appium server and starts it when it is not running or does not
+	// answer. It is idempotent; the server stays warm between jobs.
+	Endpoint(ctx context.Context) (Endpoint, error)
+
+	// Check says within a few seconds whether the device is there and answers.
+	Check(ctx context.Context) error
+
+	// Release ends what a job may have left: open Appium sessions, the running app, port forwards. The
+	// device is then ready for the next job. It is idempotent, and does what it can on a sick device.
+	Release(ctx context.Context) error
+
+	// Close ends the Appium server with its process tree and gives the device back. It is idempotent.
+	Close() error
+}
+
+// Holder is an optional interface of a Session.
+type Holder interface {
+	// Installed is the Key of the build that was last prepared on the device by any worker of this host,
+	// as far as is known without asking the device: a hint for scheduling, never proof. Several goroutines
+	// may call it.
+	Installed() (app qgjob.App, ok bool)
+}
+
+// ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.
+var ErrInUse = errors.New("device is in use by another worker")
+
+// Failure is the error type of drivers and sessions: what happened, to what, and what to do about it.
+type Failure struct {
+	Cause   qgjob.Cause
+	Message string
+	Err     error // what was underneath, for logs; nil where there is none
+}
+
+func (f *Failure) Error() string { return f.Message }
+
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Failf makes a Failure; %w wraps as in fmt.Errorf.
+func Failf(cause qgjob.Cause, format string, args ...any) *Failure {
+	err := fmt.Errorf(format, args...)
+	f := &Failure{Cause: cause, Message: err.Error()}
+	switch u := err.(type) {
+	case interface{ Unwrap() error }:
+		f.Err = u.Unwrap()
+	case interface{ Unwrap() []error }:
+		f.Err = errors.Join(u.Unwrap()...)
+	}
+	return f
+}
+
+// CauseOf returns the cause of an error: host_failed for one that is no Failure, "" for nil.
+func CauseOf(err error) qgjob.Cause {
+	if err == nil {
+		return ""
+	}
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return f.Cause
+	}
+	return qgjob.CauseHostFailed
+}
