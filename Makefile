@@ -1,0 +1,40 @@
+# make demo   runs the example project on two simulated phones
+# make test   runs every test, on SQLite and PostgreSQL and with the real AppWright stack
+# make check  is everything that CI runs
+# Each installs what it needs.
+
+SHELL := /bin/bash
+TOOL := go tool -modfile=tools/go.mod
+EXAMPLE := examples/onboarding
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.PHONY: build demo test check format clean
+
+build: ## the binary, bin/qgjob
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X qgjob/internal/cli.version=$(VERSION)' -o bin/qgjob ./cmd/qgjob
+
+demo: build $(EXAMPLE)/node_modules/.package-lock.json
+	scripts/need.sh adb
+	scripts/demo.sh
+
+$(EXAMPLE)/node_modules/.package-lock.json: $(EXAMPLE)/package-lock.json
+	cd $(EXAMPLE) && npm ci --no-audit --no-fund --loglevel=error
+	touch $@
+
+test: $(EXAMPLE)/node_modules/.package-lock.json
+	scripts/need.sh adb gcc postgres
+	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
+
+check:
+	@unformatted=$$($(TOOL) gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (make format): $$unformatted"; exit 1; fi
+	go vet ./...
+	$(TOOL) staticcheck ./...
+	$(TOOL) actionlint
+	go mod tidy -diff
+	$(MAKE) test
+
+format:
+	$(TOOL) gofumpt -w .
+
+clean:
+	rm -rf bin .cache
