@@ -1,0 +1,27 @@
+import { defineConfig, Platform } from "appwright";
+
+const buildPath = "build/corner-shop.apk";
+
+export default defineConfig({
+  testDir: "./tests",
+  projects: [
+    {
+      name: "phone",
+      use: {
+        platform: Platform.ANDROID,
+        device: { provider: "local-device" },
+        buildPath,
+        expectTimeout: 5_000,
+      },
+    },
+    {
+      name: "emulator",
+      use: {
+        platform: Platform.ANDROID,
+        device: { provider: "emulator" },
+        buildPath,
+        expectTimeout: 5_000,
+      },
+    },
+  ],
+});
