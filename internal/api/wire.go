@@ -6,7 +6,11 @@
 // milliseconds, durations carry their unit in the name. Unknown fields are refused.
 package api
 
-import "qgjob"
+import (
+	"time"
+
+	"qgjob"
+)
 
 // Limits of request bodies, in bytes.
 const (
@@ -21,6 +25,35 @@ const MaxLogSize = 16 << 20
 
 // LeaseTokenHeader carries the lease token where the body is not JSON.
 const LeaseTokenHeader = "Qgjob-Lease-Token"
+
+// Headers of GET /v1/jobs/{id}/log, whose body is the log's bytes.
+const (
+	LogAttemptHeader = "Qgjob-Attempt"   // number of the attempt whose log it is; 0 while the job had none
+	LogNextHeader    = "Qgjob-Log-Next"  // offset of the first byte after the ones sent
+	LogEndedHeader   = "Qgjob-Log-Ended" // true: the attempt has ended and nothing follows these bytes
+)
+
+// MaxWait is how long a request may ask the server to wait for something new.
+const MaxWait = 60 * time.Second
+
+// LogChunk is part of the log of one attempt: GET /v1/jobs/{id}/log.
+type LogChunk struct {
+	Attempt int   // number of the attempt; 0 while the job had none
+	Next    int64 // offset of the first byte after Data
+	Ended   bool  // the attempt has ended and nothing follows Data
+	Data    []byte
+}
+
+// LogAppended is the answer to POST /v1/attempts/{id}/log.
+type LogAppended struct {
+	Size int64 `json:"size" doc:"length of the attempt's log now; bytes over the limit are counted and dropped"`
+}
+
+// BlobStored is the answer to an upload.
+type BlobStored struct {
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size" doc:"in bytes"`
+}
 
 // SubmitRequest makes a run: POST /v1/runs. 201 with the run when it was made, 200 when the idempotency
 // key names a run that exists.

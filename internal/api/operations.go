@@ -1,0 +1,207 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"qgjob"
+)
+
+// Submit makes a run, or finds the one that the idempotency key names. Without a key it makes one, so that
+// its own repetitions cannot double the work.
+func (c *Client) Submit(ctx context.Context, s SubmitRequest) (qgjob.Run, error) {
+	if s.IdempotencyKey == "" {
+		s.IdempotencyKey = rand.Text()
+	}
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/runs", in: s}, &run)
+	return run, err
+}
+
+// Run returns a run with its jobs.
+func (c *Client) Run(ctx context.Context, id string) (qgjob.Run, error) {
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/runs/" + escape(id)}, &run)
+	return run, err
+}
+
+// JobQuery selects jobs. Empty fields select all.
+type JobQuery struct {
+	OrgID        string
+	AppVersionID string
+	RunID        string
+	State        qgjob.JobState
+	Target       qgjob.Target
+	Cursor       string // JobList.Next of the page before
+	Limit        int    // zero: the server's default
+}
+
+// Jobs returns a page of jobs, newest first.
+func (c *Client) Jobs(ctx context.Context, q JobQuery) (JobList, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{
+		"org_id": q.OrgID, "app_version_id": q.AppVersionID, "run_id": q.RunID,
+		"state": string(q.State), "target": string(q.Target), "cursor": q.Cursor,
+	} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if q.Limit != 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	var list JobList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs", query: query}, &list)
+	return list, err
+}
+
+// Job returns a job with its attempts and events.
+func (c *Client) Job(ctx context.Context, id string) (JobDetail, error) {
+	var job JobDetail
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs/" + escape(id)}, &job)
+	return job, err
+}
+
+// Cancel asks for a job to be canceled and returns it as it is now: canceled, canceling, or with the
+// verdict that it had already.
+func (c *Client) Cancel(ctx context.Context, id string) (qgjob.Job, error) {
+	var job qgjob.Job
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/jobs/" + escape(id) + "/cancel"}, &job)
+	return job, err
+}
+
+// Log returns what the log of one attempt holds from an offset on; attempt 0 is the newest one. When there
+// is nothing new it waits for at most wait.
+func (c *Client) Log(ctx context.Context, jobID string, attempt int, offset int64, wait time.Duration) (LogChunk, error) {
+	wait = min(wait, MaxWait)
+	r := request{
+		method: http.MethodGet, path: "/v1/jobs/" + escape(jobID) + "/log", wait: wait,
+		query: url.Values{
+			"attempt": {strconv.Itoa(attempt)}, "offset": {strconv.FormatInt(offset, 10)}, "wait_ms": {millis(wait)},
+		},
+	}
+	var chunk LogChunk
+	err := c.repeat(ctx, r, func(resp *http.Response) (err error) {
+		chunk, err = readLog(resp)
+		return err
+	})
+	return chunk, err
+}
+
+// Queue returns what waits, most urgent first.
+func (c *Client) Queue(ctx context.Context) (Queue, error) {
+	var q Queue
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/queue"}, &q)
+	return q, err
+}
+
+// Devices returns every known device.
+func (c *Client) Devices(ctx context.Context) (DeviceList, error) {
+	var d DeviceList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/devices"}, &d)
+	return d, err
+}
+
+// Health returns what the server says of itself. A server that answers that it cannot serve is no error.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	var h Health
+	err := c.repeat(ctx, request{method: http.MethodGet, path: "/health", failing: true}, func(resp *http.Response) error {
+		return decode(resp, &h)
+	})
+	return h, err
+}
+
+// Register announces a worker under an id that it chose.
+func (c *Client) Register(ctx context.Context, workerID string, r RegisterRequest) (RegisterResponse, error) {
+	r.Devices = list(r.Devices)
+	var answer RegisterResponse
+	err := c.call(ctx, request{method: http.MethodPut, path: worker(workerID), in: r}, &answer)
+	return answer, err
+}
+
+// Heartbeat keeps a worker, its devices and its leases alive. CodeNotFound: the server does not know the
+// worker any more; it registers again.
+func (c *Client) Heartbeat(ctx context.Context, workerID string, r HeartbeatRequest) (HeartbeatResponse, error) {
+	r.Devices, r.Leases = list(r.Devices), list(r.Leases)
+	var answer HeartbeatResponse
+	err := c.call(ctx, request{method: http.MethodPost, path: worker(workerID) + "/heartbeat", in: r}, &answer)
+	return answer, err
+}
+
+// Poll hands in results and asks for work. It is never repeated: the worker polls again with a higher Seq,
+// and with the results whose answer it did not get.
+func (c *Client) Poll(ctx context.Context, workerID string, r PollRequest) (PollResponse, error) {
+	r.Devices, r.Leases, r.Results = list(r.Devices), list(r.Leases), list(r.Results)
+	var answer PollResponse
+	err := c.call(ctx, request{
+		method: http.MethodPost, path: worker(workerID) + "/poll", in: r,
+		wait: time.Duration(r.WaitMS) * time.Millisecond, once: true,
+	}, &answer)
+	return answer, err
+}
+
+// Leave ends a worker. Leases that it still has go back without cost.
+func (c *Client) Leave(ctx context.Context, workerID string, r LeaveRequest) error {
+	return c.call(ctx, request{method: http.MethodPost, path: worker(workerID) + "/leave", in: r}, nil)
+}
+
+// AppendLog adds bytes, at most MaxLogChunk, to an attempt's log. Bytes that are there already, by offset,
+// are not added twice.
+func (c *Client) AppendLog(ctx context.Context, lease Lease, offset int64, data []byte) (LogAppended, error) {
+	var answer LogAppended
+	err := c.call(ctx, request{
+		method: http.MethodPost, path: "/v1/attempts/" + escape(lease.AttemptID) + "/log",
+		query:  url.Values{"offset": {strconv.FormatInt(offset, 10)}},
+		header: http.Header{LeaseTokenHeader: {lease.Token}},
+		open:   bytesOpener(data), size: int64(len(data)),
+	}, &answer)
+	return answer, err
+}
+
+// list is s as the API wants it: a list without entries is [], never null.
+func list[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func worker(id string) string { return "/v1/workers/" + escape(id) }
+
+// WatchJob calls f with each event of a job that comes after the given number, in order, each once, those
+// from before the call first, until f was given the verdict. It reconnects when the server goes away, and
+// gives up (CodeUnavailable) when it was away for longer than Patience. An error of f ends it, too.
+func (c *Client) WatchJob(ctx context.Context, id string, after int, f func(qgjob.Event) error) error {
+	open := func() request {
+		return request{method: http.MethodGet, path: "/v1/jobs/" + escape(id) + "/events", query: url.Values{"after": {strconv.Itoa(after)}}}
+	}
+	return c.watch(ctx, open, func(data []byte) (done bool, err error) {
+		var e qgjob.Event
+		if err := json.Unmarshal(data, &e); err != nil {
+			return false, qgjob.Errorf(qgjob.CodeInternal, "an event of job %s cannot be read: %w", id, err)
+		}
+		if e.Seq <= after {
+			return false, nil
+		}
+		after = e.Seq
+		return e.State.IsVerdict(), f(e)
+	})
+}
+
+// WatchQueue calls f with the queue as it is and then at its changes, a few times a second at most, until
+// the context or f ends it. It reconnects as WatchJob does.
+func (c *Client) WatchQueue(ctx context.Context, f func(Queue) error) error {
+	open := func() request { return request{method: http.MethodGet, path: "/v1/queue/events"} }
+	return c.watch(ctx, open, func(data []byte) (bool, error) {
+		var q Queue
+		if err := json.Unmarshal(data, &q); err != nil {
+			return false, qgjob.Errorf(qgjob.CodeInternal, "the queue cannot be read: %w", err)
+		}
+		return false, f(q)
+	})
+}
