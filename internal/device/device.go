@@ -49,7 +49,8 @@ type Preparation struct {
 
 // Endpoint is a warm Appium server that drives one device.
 type Endpoint struct {
-	URL string // without a trailing slash, for example http://127.0.0.1:40123
+	URL     string // without a trailing slash, for example http://127.0.0.1:40123
+	LogPath string // of the server's own log on this host, which grows by what each session does; "" where there is none
 	// Capabilities must be set in the capabilities of every POST /session, over what the client asked for.
 	// A nil value means: take the capability out.
 	Capabilities map[string]any

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -113,4 +115,34 @@ func lockName(serial string) string {
 	}
 	sum := sha256.Sum256([]byte(serial))
 	return fmt.Sprintf("device-%.60s-%s", clean, hex.EncodeToString(sum[:6]))
+}
+
+// ReservePort takes a TCP port of this host between first and last that nobody listens on and that no other
+// driver of this host has reserved, in the same way as Lock. Whoever fixes a port in advance for a program
+// that opens it later needs this: two programs that each look for a free one find the same.
+func ReservePort(dir string, first, last int) (int, *Held, error) {
+	for port := first; port <= last; port++ {
+		held, err := Lock(dir, fmt.Sprintf("port-%d", port))
+		if errors.Is(err, ErrInUse) {
+			continue
+		}
+		if err != nil {
+			return 0, nil, err
+		}
+		if PortFree(port) {
+			return port, held, nil
+		}
+		held.Unlock()
+	}
+	return 0, nil, Failf(qgjob.CauseHostFailed, "every port from %d to %d is in use on this host: end what holds them", first, last)
+}
+
+// PortFree says whether nobody listens on a port of 127.0.0.1.
+func PortFree(port int) bool {
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }

@@ -1,0 +1,233 @@
+// Package appium installs and runs Appium servers for drivers: one server process a device, warm between
+// jobs.
+//
+// The install is this package's own: exact versions from an embedded lock file, made once a directory by
+// npm. A server lives in a process group of its own that ends with it, with Server.Close, and with the
+// process that started it, however that dies. The package knows no devices: what a server drives is for
+// the capabilities of its sessions to say.
+package appium
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+// The versions that npm/package.json pins.
+const (
+	Version             = "2.19.0"
+	UIAutomator2Version = "3.10.0"
+)
+
+// oldestNode is the oldest major version of Node.js that is supported.
+const oldestNode = 20
+
+//go:embed npm/package.json
+var packageJSON []byte
+
+//go:embed npm/package-lock.json
+var packageLock []byte
+
+// Install is an installed Appium with its drivers. It is immutable: another set of versions gets another
+// directory.
+type Install struct {
+	Dir  string // holds node_modules; also the APPIUM_HOME of its servers
+	node string
+}
+
+// Ensure returns the install in a directory and makes it when it is missing, which takes half a minute
+// and the npm registry. Any number of goroutines and processes may call it for one directory: one
+// installs, the others wait. An install that was interrupted is made anew by the next call. The error is a
+// *device.Failure, or wraps the context's error.
+func Ensure(ctx context.Context, dir string, log *slog.Logger) (*Install, error) {
+	node, err := findNode(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, device.Failf(qgjob.CauseHostFailed, "Appium cannot be installed: %w", err)
+	}
+	in := &Install{Dir: filepath.Join(dir, "appium-"+Version+"-"+fingerprint()), node: node}
+	if in.complete() {
+		return in, nil
+	}
+	if err := in.make(ctx, dir, log); err != nil {
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("install of Appium %s: %w", Version, context.Cause(ctx))
+		}
+		if errors.Is(err, syscall.ENOSPC) {
+			return nil, device.Failf(qgjob.CauseHostDiskFull, "Appium %s cannot be installed into %s: %w: free 300 MB", Version, dir, err)
+		}
+		if _, ok := errors.AsType[*device.Failure](err); ok {
+			return nil, err
+		}
+		return nil, device.Failf(qgjob.CauseHostFailed, "Appium %s cannot be installed into %s: %w", Version, dir, err)
+	}
+	return in, nil
+}
+
+// Module is the directory of an npm package of the install.
+func (in *Install) Module(name string) string {
+	return filepath.Join(in.Dir, "node_modules", filepath.FromSlash(name))
+}
+
+// manifest is what Appium writes about the drivers that it found, with their absolute paths; its presence
+// is the last step of an install.
+func (in *Install) manifest() string {
+	return filepath.Join(in.Dir, "node_modules", ".cache", "appium", "extensions.yaml")
+}
+
+func (in *Install) complete() bool {
+	_, err := os.Stat(in.manifest())
+	return err == nil
+}
+
+func (in *Install) entry() string { return filepath.Join(in.Module("appium"), "index.js") }
+
+// make installs into a directory beside the final one and renames, so that what is there is whole.
+func (in *Install) make(ctx context.Context, dir string, log *slog.Logger) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	unlock, err := waitLock(ctx, filepath.Join(dir, "install.lock"))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if in.complete() {
+		return nil
+	}
+	if _, err := os.Stat(in.Dir); errors.Is(err, fs.ErrNotExist) {
+		log.Info("installing Appium, once on this host", "version", Version, "dir", in.Dir)
+		began := time.Now()
+		if err := in.download(ctx, dir); err != nil {
+			return err
+		}
+		log.Info("Appium installed", "version", Version, "took", time.Since(began).Round(time.Second))
+	}
+	return in.register(ctx)
+}
+
+func (in *Install) download(ctx context.Context, dir string) error {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return device.Failf(qgjob.CauseHostFailed, "npm is not on the PATH: install Node.js %d or newer with npm: %w", oldestNode, err)
+	}
+	// Under the lock nobody else is installing: what is there was interrupted.
+	leftovers, err := filepath.Glob(filepath.Join(dir, "installing-*"))
+	if err != nil {
+		return err
+	}
+	for _, l := range leftovers {
+		if err := os.RemoveAll(l); err != nil {
+			return err
+		}
+	}
+	tmp, err := os.MkdirTemp(dir, "installing-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := os.WriteFile(filepath.Join(tmp, "package.json"), packageJSON, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "package-lock.json"), packageLock, 0o644); err != nil {
+		return err
+	}
+	cmd := groupCommand(ctx, npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error")
+	cmd.Dir = tmp
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("npm ci: %w: %s: check that this host reaches the npm registry", err, lastLines(out))
+	}
+	return os.Rename(tmp, in.Dir)
+}
+
+// register makes Appium look for its drivers once, so that servers which start together only read what it wrote.
+func (in *Install) register(ctx context.Context) error {
+	cmd := groupCommand(ctx, in.node, in.entry(), "driver", "list", "--installed", "--json")
+	cmd.Env = in.env(nil)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("appium driver list: %w: %s", err, lastLines(out))
+	}
+	if !bytes.Contains(out, []byte(UIAutomator2Version)) || !in.complete() {
+		return fmt.Errorf("the installed Appium does not find its uiautomator2 driver %s: remove %s and try again: %s", UIAutomator2Version, in.Dir, lastLines(out))
+	}
+	return nil
+}
+
+// fingerprint tells installs of different lock files apart.
+func fingerprint() string {
+	sum := sha256.Sum256(append(bytes.Clone(packageJSON), packageLock...))
+	return hex.EncodeToString(sum[:4])
+}
+
+func findNode(ctx context.Context) (string, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return "", device.Failf(qgjob.CauseHostFailed, "node is not on the PATH: install Node.js %d or newer: %w", oldestNode, err)
+	}
+	out, err := exec.CommandContext(ctx, node, "--version").Output()
+	if err != nil {
+		return "", device.Failf(qgjob.CauseHostFailed, "%s does not run: install Node.js %d or newer: %w", node, oldestNode, err)
+	}
+	version := strings.TrimSpace(string(out))
+	major, _, _ := strings.Cut(strings.TrimPrefix(version, "v"), ".")
+	if n, err := strconv.Atoi(major); err != nil || n < oldestNode {
+		return "", device.Failf(qgjob.CauseHostFailed, "%s is Node.js %s: install Node.js %d or newer", node, version, oldestNode)
+	}
+	return node, nil
+}
+
+// waitLock waits for a lock between processes, which the kernel gives back when its holder dies.
+func waitLock(ctx context.Context, path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			file.Close()
+			return nil, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			file.Close()
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// lastLines is the end of a command's output, which is where the reason is.
+func lastLines(out []byte) string {
+	const most = 1000
+	out = bytes.TrimSpace(out)
+	if len(out) > most {
+		out = out[len(out)-most:]
+	}
+	return string(out)
+}

@@ -1,0 +1,262 @@
+package appium
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+// Bounds of a server's life.
+const (
+	startTimeout = 60 * time.Second // from the process's start to the first healthy answer
+	stopTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
+	startTries   = 3                // another process may take the chosen port first
+)
+
+// Options of a server.
+type Options struct {
+	Port    int      // to listen on, on 127.0.0.1; 0: a free one
+	LogPath string   // Appium's own log is appended here and bounded to 32 MB, with <LogPath>.1
+	TempDir string   // for Appium's own temporary files
+	Env     []string // KEY=value, on top of the little that Appium needs
+}
+
+// Server is a running Appium server.
+type Server struct {
+	URL     string // http://127.0.0.1:<port>
+	LogPath string
+
+	process *os.Process
+	done    chan struct{}
+	http    *http.Client
+}
+
+// Start starts a server and waits until it is healthy, a minute at most. The error is a *device.Failure,
+// or wraps the context's error; then no process is left.
+func (in *Install) Start(ctx context.Context, opts Options) (*Server, error) {
+	for try := 1; ; try++ {
+		s, err := in.start(ctx, opts)
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("start of Appium: %w", context.Cause(ctx))
+		}
+		if opts.Port != 0 || try == startTries || !errors.Is(err, errPortTaken) {
+			return nil, device.Failf(qgjob.CauseAppiumDied, "Appium cannot be started (its log is %s): %w", opts.LogPath, err)
+		}
+	}
+}
+
+var errPortTaken = errors.New("the port was taken by another process")
+
+func (in *Install) start(ctx context.Context, opts Options) (*Server, error) {
+	port := opts.Port
+	if port == 0 {
+		var err error
+		if port, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	if err := os.MkdirAll(opts.TempDir, 0o700); err != nil {
+		return nil, err
+	}
+	log, err := openLog(opts.LogPath)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		URL:     "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		LogPath: opts.LogPath,
+		done:    make(chan struct{}),
+		// No proxy and no connections kept: a request's answer must come from the process that runs now.
+		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
+	}
+	if err := s.run(in, port, opts, log); err != nil {
+		log.Close()
+		return nil, err
+	}
+	if err := s.ready(ctx); err != nil {
+		select {
+		case <-s.done:
+			err = errors.New("it ended at once")
+			if portTaken(opts.LogPath) {
+				err = errPortTaken
+			}
+		default:
+			s.kill()
+		}
+		return nil, err
+	}
+	return s, nil
+}
+
+// run starts the process and the goroutine that waits for its end.
+func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	cmd := lifelineCommand(in.node, in.entry(), "server",
+		"--address", "127.0.0.1", "--port", strconv.Itoa(port),
+		"--session-override", // a session that a test left open must not hold the device against the next
+		"--allow-insecure", "session_discovery",
+		"--tmp", opts.TempDir,
+		"--log-timestamp", "--log-no-colors", "--log-level", "debug")
+	cmd.Dir = opts.TempDir
+	cmd.Env = in.env(opts.Env)
+	cmd.ExtraFiles = []*os.File{r}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return err
+	}
+	s.process = cmd.Process
+	go func() {
+		defer close(s.done)
+		defer log.Close()
+		cmd.Wait()                 // how it ended is in the log
+		killGroup(cmd.Process.Pid) // its adb commands, and the watcher, which has kept the group's id from being used again
+		w.Close()
+	}()
+	return nil
+}
+
+// Done is closed when the server and its whole process group have ended.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Close asks the server to end its sessions and itself, and kills it with its process group when it has
+// not after ten seconds. It returns when nothing is left, and is idempotent.
+func (s *Server) Close() {
+	s.process.Signal(syscall.SIGTERM)
+	select {
+	case <-s.done:
+	case <-time.After(stopTimeout):
+		s.kill()
+	}
+}
+
+func (s *Server) kill() {
+	killGroup(s.process.Pid)
+	<-s.done
+}
+
+// Healthy says whether the server answers within the context.
+func (s *Server) Healthy(ctx context.Context) error {
+	var status struct {
+		Ready bool `json:"ready"`
+	}
+	if err := s.call(ctx, http.MethodGet, "/status", &status); err != nil {
+		return err
+	}
+	if !status.Ready {
+		return errors.New("Appium says that it is not ready")
+	}
+	return nil
+}
+
+// EndSessions deletes every session that is open on the server and returns how many were.
+func (s *Server) EndSessions(ctx context.Context) (int, error) {
+	var sessions []struct {
+		ID string `json:"id"`
+	}
+	if err := s.call(ctx, http.MethodGet, "/appium/sessions", &sessions); err != nil {
+		return 0, err
+	}
+	for i, session := range sessions {
+		if err := s.call(ctx, http.MethodDelete, "/session/"+session.ID, nil); err != nil {
+			return i, err
+		}
+	}
+	return len(sessions), nil
+}
+
+func (s *Server) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("it does not answer after %v", startTimeout))
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s.Healthy(ctx) == nil {
+			select {
+			case <-s.done: // it was somebody else who answered
+			default:
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-s.done:
+			return errors.New("it ended")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (s *Server) call(ctx context.Context, method, path string, value any) error {
+	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := s.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s: %.300s", method, path, res.Status, body)
+	}
+	if value == nil {
+		return nil
+	}
+	answer := struct {
+		Value any `json:"value"`
+	}{value}
+	return json.Unmarshal(body, &answer)
+}
+
+// env is the environment of the install's processes: what a program needs on a host, Appium's home, and
+// nothing else of ours, so that neither a proxy nor a credential reaches it.
+func (in *Install) env(extra []string) []string {
+	env := []string{"APPIUM_HOME=" + in.Dir}
+	for _, key := range []string{"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"} {
+		if value, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+value)
+		}
+	}
+	return append(env, extra...)
+}
+
+// freePort is a port of 127.0.0.1 that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// portTaken reads in the end of a server's log why it ended.
+func portTaken(logPath string) bool {
+	data, err := os.ReadFile(logPath)
+	return err == nil && bytes.Contains(data[max(0, len(data)-4<<10):], []byte("EADDRINUSE"))
+}
