@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/swaggest/swgui"
+	"github.com/swaggest/swgui/v5emb"
+
+	"qgjob/internal/api"
+)
+
+// bodyTimeout is how long a JSON body may take to arrive.
+const bodyTimeout = 30 * time.Second
+
+// Tags group the operations in the documentation.
+const (
+	tagRuns    = "runs and jobs"
+	tagQueue   = "queue and devices"
+	tagFiles   = "bundles and builds"
+	tagWorkers = "worker protocol"
+	tagServer  = "server"
+)
+
+// routes registers everything that the server serves. An operation's id is the name of the method of
+// api.Client that calls it, with a small first letter.
+func (s *Server) routes() {
+	config := huma.DefaultConfig("qgjob", s.version)
+	config.Info.Description = "Queues, groups and runs AppWright end-to-end mobile tests on the devices a team has. " +
+		"Every error answer is application/problem+json with a stable `code`. Unknown fields and parameters are refused."
+	config.DocsPath = ""
+	config.SchemasPath = ""
+	config.CreateHooks = nil
+	config.RejectUnknownQueryParameters = true
+	if len(s.tokens) > 0 {
+		config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+		config.Security = []map[string][]string{{"token": {}}}
+	}
+	a := humago.New(s.mux, config)
+
+	s.runRoutes(a)
+	s.queueRoutes(a)
+	s.fileRoutes(a)
+	s.workerRoutes(a)
+	s.serverRoutes(a)
+
+	s.mux.Handle("GET /metrics", s.metrics.handler())
+	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "qgjob", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
+	s.mux.Handle("GET /docs/", docs)
+	s.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
+}
+
+func (s *Server) runRoutes(a huma.API) {
+	submit := operation("submit", http.MethodPost, "/v1/runs", tagRuns, "Submit jobs as a run",
+		"201 with the run when it was made; 200 with the run that the idempotency key names when there is one.")
+	submit.DefaultStatus = http.StatusCreated
+	submit.Responses = map[string]*huma.Response{"200": {Description: "The run that the idempotency key names"}}
+	handle(s, a, submit, s.submit)
+	responses := a.OpenAPI().Paths["/v1/runs"].Post.Responses
+	responses["200"].Content = responses["201"].Content
+
+	handle(s, a, operation("run", http.MethodGet, "/v1/runs/{id}", tagRuns, "Get a run with its jobs", ""), s.run)
+	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first", ""), s.jobs)
+	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
+	handle(s, a, operation("cancel", http.MethodPost, "/v1/jobs/{id}/cancel", tagRuns, "Cancel a job",
+		"A queued job is canceled at once. A running one is canceling until its device has stopped. A job with a verdict stays as it is."), s.cancel)
+	handle(s, a, stream("watchJob", "/v1/jobs/{id}/events", tagRuns, "Watch a job",
+		"Server-sent events: every event of the job from the first one on, each once, with its number as id; data is the event as JSON. "+
+			"Goes on after Last-Event-ID. Ends after the verdict; 204 when the verdict was seen before."), s.watchJob)
+	log := operation("log", http.MethodGet, "/v1/jobs/{id}/log", tagRuns, "Read the log of an attempt", "")
+	log.Responses = map[string]*huma.Response{"200": binary("text/plain; charset=utf-8", "The log's bytes from the offset on, at most 1 MiB")}
+	handle(s, a, log, s.readLog)
+}
+
+func (s *Server) queueRoutes(a huma.API) {
+	handle(s, a, operation("queue", http.MethodGet, "/v1/queue", tagQueue, "What waits, most urgent first", ""), s.queue)
+	handle(s, a, stream("watchQueue", "/v1/queue/events", tagQueue, "Watch the queue",
+		"Server-sent events: the queue as it is, then again at each change, at most a few a second; data is the same as GET /v1/queue."), s.watchQueue)
+	handle(s, a, operation("devices", http.MethodGet, "/v1/devices", tagQueue, "Every known device", ""), s.devices)
+}
+
+func (s *Server) fileRoutes(a huma.API) {
+	const bundles, builds = "/v1/bundles/{sha256}", "/v1/builds/{sha256}"
+	handle(s, a, operation("hasBundle", http.MethodHead, bundles, tagFiles, "Ask whether a bundle is there", ""), s.hasBundle)
+	handle(s, a, download("bundle", bundles, "Download a bundle"), s.bundle)
+	handle(s, a, upload("uploadBundle", bundles, "Upload a bundle", "The test project, as packed by qgjob submit. Stored when its SHA-256 is the path's."), s.uploadBundle)
+	handle(s, a, operation("hasBuild", http.MethodHead, builds, tagFiles, "Ask whether an app version has a build", ""), s.hasBuild)
+	handle(s, a, download("build", builds, "Download a build"), s.build)
+	handle(s, a, upload("uploadBuild", builds, "Upload a build", "An APK. Stored when its SHA-256 is the path's and it can be read."), s.uploadBuild)
+}
+
+func (s *Server) workerRoutes(a huma.API) {
+	handle(s, a, operation("register", http.MethodPut, "/v1/workers/{id}", tagWorkers, "Announce a worker", ""), s.register)
+	handle(s, a, operation("heartbeat", http.MethodPost, "/v1/workers/{id}/heartbeat", tagWorkers, "Keep a worker and its leases alive",
+		"404: the server does not know the worker any more; it registers again."), s.heartbeat)
+	handle(s, a, operation("poll", http.MethodPost, "/v1/workers/{id}/poll", tagWorkers, "Hand in results and ask for work",
+		"Answered at the first assignment or cancel, or when the wait ends; soon when it carries results. A newer poll of the worker supersedes it."), s.poll)
+	handle(s, a, operation("leave", http.MethodPost, "/v1/workers/{id}/leave", tagWorkers, "End a worker", ""), s.leave)
+	appendLog := upload("appendLog", "/v1/attempts/{id}/log", "Add to an attempt's log", "At most 1 MiB at once. Bytes that are there already are not added twice.")
+	appendLog.Method = http.MethodPost
+	appendLog.Tags = []string{tagWorkers}
+	handle(s, a, appendLog, s.appendLog)
+}
+
+func (s *Server) serverRoutes(a huma.API) {
+	health := operation("health", http.MethodGet, "/health", tagServer, "What the server, the store, the queue and the workers are like", "503 with the same body when the server cannot serve.")
+	health.Security = []map[string][]string{}
+	handle(s, a, health, s.health)
+}
+
+// handle registers an operation whose handler returns errors of package qgjob.
+func handle[I, O any](s *Server, a huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
+	huma.Register(a, op, func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, s.refuse(op.OperationID, err)
+		}
+		return out, nil
+	})
+}
+
+func operation(id, method, path, tag, summary, description string) huma.Operation {
+	return huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary, Description: description, Tags: []string{tag},
+		MaxBodyBytes:    api.MaxJSONBody + 1, // huma refuses what reaches the limit
+		BodyReadTimeout: bodyTimeout,
+	}
+}
+
+func stream(id, path, tag, summary, description string) huma.Operation {
+	op := operation(id, http.MethodGet, path, tag, summary, description)
+	op.Responses = map[string]*huma.Response{"200": {
+		Description: "A stream that lasts",
+		Content:     map[string]*huma.MediaType{"text/event-stream": {Schema: &huma.Schema{Type: huma.TypeString}}},
+	}}
+	return op
+}
+
+func download(id, path, summary string) huma.Operation {
+	op := operation(id, http.MethodGet, path, tagFiles, summary, "")
+	op.Responses = map[string]*huma.Response{"200": binary("application/octet-stream", "The file")}
+	return op
+}
+
+func upload(id, path, summary, description string) huma.Operation {
+	op := operation(id, http.MethodPut, path, tagFiles, summary, description)
+	op.RequestBody = &huma.RequestBody{
+		Required: true,
+		Content:  map[string]*huma.MediaType{"application/octet-stream": {Schema: binarySchema()}},
+	}
+	return op
+}
+
+func binary(contentType, description string) *huma.Response {
+	return &huma.Response{Description: description, Content: map[string]*huma.MediaType{contentType: {Schema: binarySchema()}}}
+}
+
+func binarySchema() *huma.Schema { return &huma.Schema{Type: huma.TypeString, Format: "binary"} }

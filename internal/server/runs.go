@@ -1,0 +1,148 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"path"
+	"strings"
+	"unicode"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/blob"
+	"qgjob/internal/store"
+)
+
+type submitInput struct {
+	Body api.SubmitRequest
+}
+
+type runOutput struct {
+	Status int
+	Body   qgjob.Run
+}
+
+func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error) {
+	if err := principalOf(ctx).mayUse(in.Body.OrgID); err != nil {
+		return nil, err
+	}
+	sub, err := submission(in.Body)
+	if err != nil {
+		return nil, err
+	}
+	if sub.BundleSHA256 != "" {
+		key := blob.Key{OrgID: sub.OrgID, Kind: blob.Bundle, SHA256: sub.BundleSHA256}
+		if _, err := s.blobs.Stat(ctx, key); err != nil {
+			if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
+				err = qgjob.Errorf(qgjob.CodeInvalid, "bundle_sha256: %w", err)
+			}
+			return nil, err
+		}
+	}
+	run, created, err := s.store.Submit(ctx, sub)
+	if err != nil {
+		return nil, err
+	}
+	out := &runOutput{Status: http.StatusOK, Body: run}
+	if created {
+		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+// submission checks a submit request and gives it its one form.
+func submission(r api.SubmitRequest) (store.Submission, error) {
+	if err := qgjob.CheckID("app_version_id", r.AppVersionID); err != nil {
+		return store.Submission{}, err
+	}
+	for field, sum := range map[string]string{"bundle_sha256": r.BundleSHA256, "build_sha256": r.BuildSHA256} {
+		if sum != "" {
+			if err := qgjob.CheckSHA256(field, sum); err != nil {
+				return store.Submission{}, err
+			}
+		}
+	}
+	for field, text := range map[string]string{"project": r.Project, "idempotency_key": r.IdempotencyKey} {
+		if strings.ContainsFunc(text, unicode.IsControl) {
+			return store.Submission{}, qgjob.Errorf(qgjob.CodeInvalid, "%s %q holds control characters", field, text)
+		}
+	}
+	config, err := cleanConfigPath(r.ConfigPath)
+	if err != nil {
+		return store.Submission{}, err
+	}
+	jobs := make([]store.JobSpec, len(r.Jobs))
+	for i, j := range r.Jobs {
+		if jobs[i], err = jobSpec(j); err != nil {
+			if len(r.Jobs) > 1 {
+				err = qgjob.Errorf(qgjob.CodeInvalid, "jobs[%d]: %w", i, err)
+			}
+			return store.Submission{}, err
+		}
+	}
+	sub := store.Submission{
+		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
+		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
+		RepeatFailed: r.RepeatFailed,
+	}
+	if r.IdempotencyKey != "" {
+		body, err := json.Marshal(sub)
+		if err != nil {
+			return store.Submission{}, err
+		}
+		sum := sha256.Sum256(body)
+		sub.IdempotencyKey, sub.BodyHash = r.IdempotencyKey, hex.EncodeToString(sum[:])
+	}
+	return sub, nil
+}
+
+func jobSpec(j api.JobSpec) (store.JobSpec, error) {
+	testPath, err := qgjob.CleanTestPath(j.TestPath)
+	if err != nil {
+		return store.JobSpec{}, err
+	}
+	target, err := qgjob.ParseTarget(j.Target)
+	if err != nil {
+		return store.JobSpec{}, err
+	}
+	priority := qgjob.DefaultPriority
+	if j.Priority != nil {
+		priority = *j.Priority
+	}
+	if err := qgjob.CheckPriority(priority); err != nil {
+		return store.JobSpec{}, err
+	}
+	return store.JobSpec{TestPath: testPath, Priority: priority, Target: target}, nil
+}
+
+// cleanConfigPath returns the path of an AppWright config in its one form, or refuses one outside the project.
+func cleanConfigPath(p string) (string, error) {
+	if p == "" {
+		return "", nil
+	}
+	clean := path.Clean(p)
+	if strings.ContainsFunc(p, unicode.IsControl) || strings.Contains(p, `\`) || path.IsAbs(p) ||
+		clean == "." || clean == ".." || strings.HasPrefix(clean, "../") {
+		return "", qgjob.Errorf(qgjob.CodeInvalid, "config_path %q names no file inside the test project: give it relative to the project, with forward slashes", p)
+	}
+	return clean, nil
+}
+
+type runInput struct {
+	ID string `path:"id" doc:"UUID of the run"`
+}
+
+func (s *Server) run(ctx context.Context, in *runInput) (*runOutput, error) {
+	id, err := parseUUID("run", in.ID)
+	if err != nil {
+		return nil, err
+	}
+	run, err := s.store.Run(ctx, principalOf(ctx).OrgID, id)
+	if err != nil {
+		return nil, err
+	}
+	return &runOutput{Status: http.StatusOK, Body: run}, nil
+}
