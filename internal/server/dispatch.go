@@ -2,47 +2,43 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"time"
-
-	"qgjob/internal/store"
 )
 
 const (
 	// dispatchEvery bounds how long a wake-up that got lost can delay a job.
 	dispatchEvery = time.Second
 	// dispatchBackoff is the longest pause after errors.
-	dispatchBackoff = 5 * time.Second
+	dispatchBackoff = 8 * time.Second
 )
 
-// dispatchLoop gives jobs to waiting devices: whenever something was queued or a device waits, and
-// every second. Dispatches of one server never overlap; those of several are put in order by the store.
-func (s *Server) dispatchLoop(ctx context.Context) {
-	news := s.store.Subscribe(store.TopicQueue)
-	defer news.Close()
+// dispatchLoop calls dispatch, which gives jobs to waiting devices, at each news and every second, until the
+// context ends. Calls never overlap; those of several servers are put in order by the store. After an
+// error it pauses, longer after each: news does not help a database that fails.
+func dispatchLoop(ctx context.Context, log *slog.Logger, news <-chan struct{}, dispatch func(context.Context) error) {
 	pause := dispatchEvery
 	for {
-		start := time.Now()
-		n, err := s.store.Dispatch(ctx)
+		err := dispatch(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		s.metrics.dispatched(n, time.Since(start))
-		wake := news.C
-		if err != nil {
-			s.log.Error("jobs could not be given to devices", "error", err, "again_in", pause)
-			pause = min(2*pause, dispatchBackoff)
-			wake = nil // news does not help a database that fails
-		} else {
+		wake := news
+		if err == nil {
 			pause = dispatchEvery
+		} else {
+			log.Error("jobs could not be given to devices", "error", err, "again_in", pause)
+			wake = nil
 		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
-			timer.Stop()
-			return
 		case <-wake:
-			timer.Stop()
 		case <-timer.C:
+		}
+		timer.Stop()
+		if err != nil {
+			pause = min(2*pause, dispatchBackoff)
 		}
 	}
 }

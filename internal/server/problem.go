@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -73,6 +74,11 @@ func humaProblem(status int, message string, errs ...error) huma.StatusError {
 	switch status {
 	case http.StatusBadRequest: // a body that is missing or no JSON
 		status = http.StatusUnprocessableEntity
+		if len(said) == 0 {
+			message = "the request body is missing: send JSON of the documented form"
+		}
+	case http.StatusRequestEntityTooLarge:
+		message = fmt.Sprintf("the request body is larger than %d bytes, which is the limit", api.MaxJSONBody)
 	case http.StatusRequestTimeout:
 		return newProblem(status, qgjob.CodeUnavailable, "the request body did not arrive in time: send it again")
 	case http.StatusUnsupportedMediaType:
@@ -90,19 +96,60 @@ func complaint(d *huma.ErrorDetail) string {
 		field = strings.TrimSuffix(field, " to be present")
 		return strings.TrimPrefix(where+"."+field, ".") + " is missing"
 	}
+	kind, name, _ := strings.Cut(d.Location, ".")
 	switch d.Message {
 	case validation.MsgUnexpectedProperty:
 		return fmt.Sprintf("unknown field %.100q", where)
 	case "unknown query parameter":
-		return fmt.Sprintf("unknown query parameter %.100q", strings.TrimPrefix(where, "query."))
+		return fmt.Sprintf("unknown query parameter %.100q", name)
+	case "required query parameter is missing":
+		return fmt.Sprintf("query parameter %s is missing", name)
+	case "required header parameter is missing":
+		return fmt.Sprintf("header %s is missing", name)
 	}
 	if where == "" {
-		if _, isText := d.Value.(string); isText {
-			return "the request body cannot be read as JSON of the documented form: " + d.Message
+		if strings.HasPrefix(d.Message, unreadable) {
+			return d.Message
 		}
 		where = "the request body"
 	}
+	if kind == "query" || kind == "header" {
+		where = kind + " parameter " + name
+	}
 	return fmt.Sprintf("%s: %s, not %s", where, d.Message, shown(d.Value))
+}
+
+// unreadable is how the message of a body begins that cannot be decoded.
+const unreadable = "the request body cannot be read: "
+
+// unmarshal decodes a JSON body. Its errors name the field, not the program's types.
+func unmarshal(data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		kind := "a " + e.Type.Kind().String()
+		switch e.Type.Kind() {
+		case reflect.Int, reflect.Int64:
+			kind = "an integer that can be used here"
+		case reflect.Slice, reflect.Array:
+			kind = "a list"
+		case reflect.Float64:
+			kind = "a number that can be used here"
+		case reflect.Struct, reflect.Map:
+			kind = "an object"
+		}
+		field := e.Field + ": "
+		if e.Field == "" {
+			field = ""
+		}
+		return fmt.Errorf("%s%s%s is not %s", unreadable, field, e.Value, kind)
+	}
+	if e, ok := errors.AsType[*json.SyntaxError](err); ok {
+		return fmt.Errorf("%sbroken JSON at byte %d: %s", unreadable, e.Offset, e)
+	}
+	return errors.New(unreadable + strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // shown is a refused value as the message repeats it: as JSON, cut to a readable length.

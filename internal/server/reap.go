@@ -2,19 +2,23 @@ package server
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
-// reapLoop takes jobs back from workers whose lease ran out. Workers could not renew their leases while
-// this server was down or stood still, so nothing is reaped for one lease after its start, and after a
-// stretch in which its own clock did not get to tick.
-func (s *Server) reapLoop(ctx context.Context) {
-	lease := s.store.Lease()
-	every := min(lease/10, 5*time.Second)
+// reapEvery is how often leases are looked at that may have run out.
+const reapEvery = 3 * time.Second
+
+// reapLoop calls reap, which takes jobs back from workers whose lease ran out, every few seconds until the
+// context ends. Workers could not renew their leases while this server was down or stood still, so nothing
+// is reaped for one lease after the start, and after a stretch in which the loop did not get to run.
+func reapLoop(ctx context.Context, log *slog.Logger, lease time.Duration, reap func(context.Context) error) {
+	every := min(reapEvery, lease/10)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 
-	last := time.Now()
+	// Without the monotonic reading, which stands still while a laptop sleeps.
+	last := time.Now().Round(0)
 	quietUntil := last.Add(lease)
 	for {
 		select {
@@ -22,25 +26,17 @@ func (s *Server) reapLoop(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		// Round strips the monotonic clock, which stands still while a laptop sleeps.
-		now := time.Now()
-		if gap := now.Round(0).Sub(last.Round(0)); gap > lease/2 {
-			s.log.Warn("the server stood still; leases get time to be renewed", "for", gap)
+		now := time.Now().Round(0)
+		if gap := now.Sub(last); gap > lease/2 {
+			log.Warn("the server stood still: leases get time to be renewed", "for", gap)
 			quietUntil = now.Add(lease)
 		}
 		last = now
 		if now.Before(quietUntil) {
 			continue
 		}
-		n, err := s.store.Reap(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			s.log.Error("leases that ran out could not be ended", "error", err)
-		case n > 0:
-			s.metrics.reaped.Add(float64(n))
-			s.log.Warn("leases ran out: the jobs go back to the queue", "attempts", n)
+		if err := reap(ctx); err != nil && ctx.Err() == nil {
+			log.Error("leases that ran out could not be ended", "error", err)
 		}
 	}
 }

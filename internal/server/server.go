@@ -92,8 +92,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	loopCtx, stopLoops := context.WithCancel(ctx)
 	defer stopLoops()
 	var loops sync.WaitGroup
-	loops.Go(func() { s.dispatchLoop(loopCtx) })
-	loops.Go(func() { s.reapLoop(loopCtx) })
+	news := s.store.Subscribe(store.TopicQueue)
+	defer news.Close()
+	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
+	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.reap) })
 
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()
@@ -109,6 +111,24 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	stopLoops()
 	loops.Wait()
+	return err
+}
+
+// dispatch gives jobs to waiting devices.
+func (s *Server) dispatch(ctx context.Context) error {
+	start := time.Now()
+	n, err := s.store.Dispatch(ctx)
+	s.metrics.dispatched(n, time.Since(start))
+	return err
+}
+
+// reap takes jobs back from workers whose lease ran out.
+func (s *Server) reap(ctx context.Context) error {
+	n, err := s.store.Reap(ctx)
+	if n > 0 {
+		s.metrics.reaped.Add(float64(n))
+		s.log.Warn("leases ran out: their attempts are lost", "attempts", n)
+	}
 	return err
 }
 
