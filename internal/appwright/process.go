@@ -1,0 +1,128 @@
+package appwright
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+const (
+	// termGrace is how long a process group has between SIGTERM and SIGKILL.
+	termGrace = 10 * time.Second
+	// drainGrace is how long output is read on after the process has ended while something holds its pipe.
+	drainGrace = 2 * time.Second
+	// groupPoll is how often it is looked whether the rest of a group has gone.
+	groupPoll = 50 * time.Millisecond
+)
+
+// markVariable is in the environment of every process of a run, with a value of that run's own: it finds
+// descendants that left the process group.
+const markVariable = "QGJOB_RUN_MARK"
+
+type command struct {
+	path           string
+	args           []string
+	dir            string
+	env            []string
+	stdout, stderr io.Writer
+}
+
+// process is a child in a process group of its own. When wait returns, nothing of it is left: neither the
+// group nor, on Linux, a descendant that left the group.
+type process struct {
+	cmd  *exec.Cmd
+	mark string
+	done chan error
+}
+
+func startProcess(c command) (*process, error) {
+	mark := make([]byte, 16)
+	rand.Read(mark)
+	p := &process{cmd: exec.Command(c.path, c.args...), mark: hex.EncodeToString(mark), done: make(chan error, 1)}
+	p.cmd.Dir = c.dir
+	p.cmd.Env = append(c.env, markVariable+"="+p.mark)
+	p.cmd.Stdout, p.cmd.Stderr = c.stdout, c.stderr
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.WaitDelay = drainGrace
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.done <- p.cmd.Wait() }()
+	return p, nil
+}
+
+// wait returns when the child has ended, by itself or because ctx was done: then its group gets SIGTERM,
+// and SIGKILL after ten seconds.
+func (p *process) wait(ctx context.Context) exit {
+	var err error
+	select {
+	case err = <-p.done:
+	case <-ctx.Done():
+		p.signal(syscall.SIGTERM)
+		grace := time.NewTimer(termGrace)
+		defer grace.Stop()
+		select {
+		case err = <-p.done:
+		case <-grace.C:
+			p.signal(syscall.SIGKILL)
+			err = <-p.done
+		}
+	}
+	p.sweep()
+	return exitOf(p.cmd.ProcessState, err)
+}
+
+// sweep ends what the child left behind.
+func (p *process) sweep() {
+	if len(p.survivors()) == 0 {
+		return
+	}
+	p.signal(syscall.SIGTERM)
+	deadline := time.Now().Add(termGrace)
+	for time.Now().Before(deadline) {
+		if len(p.survivors()) == 0 {
+			return
+		}
+		time.Sleep(groupPoll)
+	}
+	p.signal(syscall.SIGKILL)
+}
+
+func (p *process) signal(sig syscall.Signal) {
+	for _, pid := range p.survivors() {
+		syscall.Kill(pid, sig)
+	}
+}
+
+func (p *process) survivors() []int { return survivors(p.cmd.Process.Pid, p.mark) }
+
+// exit is how a process ended.
+type exit struct {
+	code   int    // -1 when a signal ended it
+	signal string // empty when none did
+}
+
+func (e exit) ok() bool { return e.code == 0 && e.signal == "" }
+
+func (e exit) String() string {
+	if e.signal != "" {
+		return "ended by signal " + e.signal
+	}
+	return fmt.Sprintf("exit code %d", e.code)
+}
+
+func exitOf(state *os.ProcessState, err error) exit {
+	if state == nil {
+		return exit{code: -1, signal: fmt.Sprintf("unknown (%v)", err)}
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exit{code: -1, signal: status.Signal().String()}
+	}
+	return exit{code: state.ExitCode()}
+}

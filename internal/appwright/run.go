@@ -1,0 +1,230 @@
+package appwright
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"qgjob"
+)
+
+// Upstream is the Appium server of the device, and the capabilities that each session on it must have. A
+// capability that is nil is taken out of what the test asked for.
+type Upstream struct {
+	URL          string
+	Capabilities map[string]any
+}
+
+// App is the build that the worker has installed on the device.
+type App struct {
+	Path        string // the file on this host; AppWright refuses to start without one
+	Package     string
+	Activity    string // launchable
+	Label       string
+	VersionCode int64
+	VersionName string
+}
+
+// Run is one execution of one spec file on one device.
+type Run struct {
+	ProjectDir string // as Inspect returned it; its dependencies are installed
+	ConfigPath string // absolute, as Inspect found it
+	Playwright string // name of the Playwright project, as Choose returned it
+	Spec       string // relative to ProjectDir, with forward slashes
+
+	WorkDir      string // empty or missing; private to this run, and the caller's to remove
+	ArtifactsDir string // what is to be kept is put here: report, blob report, the tests' output
+
+	Upstream Upstream
+	App      App
+	Ready    <-chan struct{} // closed when the device may be given a session; nil: it may now
+
+	TestTimeout time.Duration // for each test, its session included
+	Deadline    time.Duration // for everything
+	Env         []string      // variables for the tests, as NAME=value: those of the CI, for example
+}
+
+// Do runs the spec and returns how that ended, with what was seen. The tests' output goes to log, to which
+// only one goroutine writes at a time. When Do returns, no process of the run is left, its port is free, and
+// its Appium sessions are deleted as far as Appium answers.
+//
+// The error is a [Failure] of the worker's host: then nothing is known of the test. When ctx is done the
+// processes are ended, and the outcome is canceled.
+func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, error) {
+	if err := r.prepare(); err != nil {
+		return qgjob.Result{}, Evidence{}, err
+	}
+	out := &syncWriter{w: log}
+	t, err := makeTools(r.WorkDir, r.App, capabilityString(r.Upstream.Capabilities, "appium:udid"))
+	defer t.remove()
+	if err != nil {
+		return qgjob.Result{}, Evidence{}, hostFailure("make the run's private directory "+r.WorkDir, err)
+	}
+	p, err := startProxy(r.Upstream, r.App, r.Ready, out.logf)
+	if err != nil {
+		return qgjob.Result{}, Evidence{}, hostFailure("start the run's session proxy", err)
+	}
+	seen, err := r.execute(ctx, t, p, out)
+	seen.evidence = p.close()
+	if err != nil {
+		return qgjob.Result{}, seen.evidence, err
+	}
+	if err := r.collect(t, &seen); err != nil {
+		return qgjob.Result{}, seen.evidence, err
+	}
+	result := seen.result(r.name)
+	seen.evidence.Phases = seen.phases()
+	seen.evidence.AskDevice = seen.askDevice(result)
+	return result, seen.evidence, nil
+}
+
+func (r Run) prepare() error {
+	switch {
+	case r.Spec == "" || r.Playwright == "":
+		return failuref(qgjob.CauseHostFailed, "a run needs a spec and a Playwright project")
+	case !filepath.IsAbs(r.ProjectDir) || !filepath.IsAbs(r.ConfigPath) || !filepath.IsAbs(r.WorkDir) || !filepath.IsAbs(r.ArtifactsDir):
+		return failuref(qgjob.CauseHostFailed, "a run needs absolute paths")
+	case r.TestTimeout < time.Millisecond || r.Deadline <= 0:
+		return failuref(qgjob.CauseHostFailed, "a run needs a time limit for its tests and one for everything")
+	}
+	for _, dir := range []string{r.WorkDir, r.ArtifactsDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return hostFailure("make the run's directory", err)
+		}
+	}
+	return nil
+}
+
+// execute runs Playwright to its end, or to the run's.
+func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
+	node, err := exec.LookPath("node")
+	if err != nil {
+		return observation{}, failuref(qgjob.CauseHostFailed, "node is not installed on the worker's host: install Node 20 or later: %w", err)
+	}
+	home, _, err := installed(r.ProjectDir, "@playwright/test")
+	if err != nil {
+		return observation{}, err
+	}
+	limited, cancel := context.WithTimeout(ctx, r.Deadline)
+	defer cancel()
+	tail := &tailWriter{}
+	output := io.MultiWriter(out, tail)
+	seen := observation{began: time.Now()}
+	process, err := startProcess(command{
+		path: node, args: append([]string{filepath.Join(home, "cli.js")}, r.arguments(t)...), dir: r.ProjectDir,
+		env: r.environment(t, p.port()), stdout: output, stderr: output,
+	})
+	if err != nil {
+		return seen, hostFailure("start node", err)
+	}
+	seen.exit = process.wait(limited)
+	seen.ended = time.Now()
+	seen.canceled = ctx.Err() != nil
+	seen.overdue = !seen.canceled && limited.Err() != nil
+	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, tail.String()
+	return seen, nil
+}
+
+// arguments are those of Playwright's command line. AppWright's own command would pass them on joined and
+// split again at spaces, and do nothing else. --project takes several values, so it comes last.
+func (r Run) arguments(t tools) []string {
+	return []string{
+		"test", specPattern(filepath.Join(r.ProjectDir, filepath.FromSlash(r.Spec))),
+		"--config", r.ConfigPath,
+		"--workers=1", "--retries=0",
+		"--timeout=" + strconv.FormatInt(r.TestTimeout.Milliseconds(), 10),
+		"--reporter=list,json,blob," + t.path("reporter.cjs"),
+		"--output", r.artifact("test-results"),
+		"--project", r.Playwright,
+	}
+}
+
+// regexpSpecial are the characters that mean something in a JavaScript regular expression.
+var regexpSpecial = regexp.MustCompile(`[\\^$.*+?()\[\]{}|/]`)
+
+// specPattern is the regular expression that fits one file only. Playwright reads /.../ as an expression
+// with its flags; without the slashes it would ignore case.
+func specPattern(path string) string {
+	return "/^" + regexpSpecial.ReplaceAllString(path, `\$0`) + "$/"
+}
+
+// collect reads what the reporters wrote and keeps the report.
+func (r Run) collect(t tools, seen *observation) error {
+	var err error
+	seen.events, err = readEvents(t.path("events"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return hostFailure("read the run's events", err)
+	}
+	data, err := os.ReadFile(t.path("report.json"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return hostFailure("read the run's report", err)
+	}
+	seen.reported = true
+	seen.report, seen.reportErr = parseReport(data)
+	if err := os.WriteFile(r.artifact("report.json"), data, 0o644); err != nil {
+		return hostFailure("keep the run's report", err)
+	}
+	return nil
+}
+
+func (r Run) artifact(name string) string { return filepath.Join(r.ArtifactsDir, name) }
+
+// name makes a path relative to the project where it is in the project.
+func (r Run) name(file string) string {
+	rel, err := filepath.Rel(r.ProjectDir, file)
+	if err != nil || rel == ".." || strings.HasPrefix(rel, ".."+string(filepath.Separator)) {
+		return file
+	}
+	return filepath.ToSlash(rel)
+}
+
+// syncWriter lets the runner's output and the proxy's notes share a log.
+type syncWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (s *syncWriter) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
+}
+
+func (s *syncWriter) logf(format string, args ...any) {
+	fmt.Fprintf(s, "[qgjob] "+format+"\n", args...)
+}
+
+// tailSize is how much of the end of a run's output is remembered for a message.
+const tailSize = 4 << 10
+
+// tailWriter remembers the end of what is written to it. One goroutine writes at a time.
+type tailWriter struct{ b []byte }
+
+func (t *tailWriter) Write(b []byte) (int, error) {
+	t.b = append(t.b, b...)
+	if len(t.b) > 2*tailSize {
+		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tailWriter) String() string {
+	b := t.b
+	if len(b) > tailSize {
+		b = b[len(b)-tailSize:]
+	}
+	return string(b)
+}
