@@ -57,6 +57,9 @@ func (c *Client) watchOnce(ctx context.Context, r request, away *absence, f func
 		return false, c.translate(ctx, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusNoContent {
+		return true, nil // nothing will ever follow
+	}
 	err = readEvents(resp.Body, func() { away.back(); silence.Reset(streamSilence) }, func(data []byte) error {
 		var err error
 		if done, err = f(data); err != nil {
