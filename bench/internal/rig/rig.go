@@ -1,0 +1,83 @@
+// Package rig is the stage of a benchmark: a temporary directory, one PostgreSQL cluster in it with Debian's
+// defaults, and the server processes of the contestants.
+//
+// It promises that everything it started has ended when Close returns, and that children do not outlive a
+// benchmark that is killed. It measures nothing but the memory and the CPU time of processes, and knows no contestant.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Rig owns a directory, a cluster and processes. Its methods may be called concurrently.
+type Rig struct {
+	dir string
+
+	mu        sync.Mutex
+	processes []*Process // in the order of their start
+	cluster   *cluster   // nil until a database is asked for
+	made      int        // databases and directories so far
+}
+
+// New makes the stage. Nothing runs on it yet.
+func New() (*Rig, error) {
+	dir, err := os.MkdirTemp("", "queuebench-")
+	if err != nil {
+		return nil, fmt.Errorf("make the benchmark's directory: %w", err)
+	}
+	// PostgreSQL runs as another user when this is root: it must be able to pass through.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return &Rig{dir: dir}, nil
+}
+
+// Close ends every process that still runs, the latest started first, and removes the directory.
+func (r *Rig) Close() error {
+	r.mu.Lock()
+	processes := r.processes
+	r.mu.Unlock()
+	var errs []error
+	for i := len(processes) - 1; i >= 0; i-- {
+		errs = append(errs, processes[i].Stop())
+	}
+	return errors.Join(append(errs, os.RemoveAll(r.dir))...)
+}
+
+// Dir makes a new empty directory.
+func (r *Rig) Dir() (string, error) {
+	dir := filepath.Join(r.dir, fmt.Sprintf("data-%d", r.next()))
+	return dir, os.Mkdir(dir, 0o700)
+}
+
+func (r *Rig) next() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.made++
+	return r.made
+}
+
+// Build compiles a main package, by its directory, and returns the binary's path.
+func (r *Rig) Build(ctx context.Context, dir, name string) (string, error) {
+	binary := filepath.Join(r.dir, name)
+	p, err := r.Start(ctx, Command{
+		Path: "go", Args: []string{"build", "-trimpath", "-o", binary, "."}, Dir: dir, Env: []string{"CGO_ENABLED=0"},
+	})
+	if err != nil {
+		return "", err
+	}
+	select {
+	case <-p.Ended():
+	case <-ctx.Done():
+		return "", errors.Join(ctx.Err(), p.Stop())
+	}
+	if err := p.Err(); err != nil {
+		return "", fmt.Errorf("build %s: %w", dir, err)
+	}
+	return binary, nil
+}
