@@ -1,6 +1,7 @@
 package phonesim
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -24,8 +25,7 @@ type instrumentation struct {
 // amInstrument runs an instrumentation until it ends or nobody waits for it any more, as `am instrument -w` does.
 func amInstrument(c *call) int {
 	p := c.phone
-	operands := c.operands("--user")
-	i, err := p.startInstrumentation(operands[len(operands)-1])
+	i, err := p.startInstrumentation(c.last())
 	if err != nil {
 		c.printf("INSTRUMENTATION_STATUS: id=ActivityManagerService\nINSTRUMENTATION_STATUS: Error=%v\nINSTRUMENTATION_STATUS_CODE: -1\n", err)
 		return 1
@@ -68,6 +68,8 @@ func (p *Phone) startInstrumentation(name string) (*instrumentation, error) {
 	i := &instrumentation{pkg: t.pkg, target: pkg.target, connections: newPipeListener(), done: make(chan struct{})}
 	i.server = &http.Server{Handler: p.uiautomatorHandler(i), ReadHeaderTimeout: time.Minute}
 	p.instrumentation = i
+	close(p.instrumented)
+	p.instrumented = make(chan struct{})
 	p.spawn(pkg.target)
 	p.log.Debug("UiAutomator2 server started")
 	return i, nil
@@ -99,11 +101,33 @@ func (p *Phone) killInstrumentation(why string) bool {
 	return true
 }
 
+// startGrace is how long a connection waits for a server that may be about to start. The driver connects a few milliseconds after it asked for
+// the start and, refused, tries again a second later: a second for each session.
+const startGrace = 100 * time.Millisecond
+
+// runningInstrumentation is the instrumentation that runs, or starts in a moment; nil when there is none.
+func (p *Phone) runningInstrumentation(ctx context.Context) *instrumentation {
+	p.mu.Lock()
+	i, started := p.instrumentation, p.instrumented
+	p.mu.Unlock()
+	if i != nil {
+		return i
+	}
+	timer := time.NewTimer(startGrace)
+	defer timer.Stop()
+	select {
+	case <-started:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.instrumentation
+}
+
 // serveInstrumentation connects a stream with the UiAutomator2 server. Without one the stream is refused, as a port where nobody listens.
 func (p *Phone) serveInstrumentation(s *stream) {
-	p.mu.Lock()
-	i := p.instrumentation
-	p.mu.Unlock()
+	i := p.runningInstrumentation(s.ctx)
 	if i == nil {
 		return
 	}

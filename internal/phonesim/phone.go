@@ -50,6 +50,7 @@ type Phone struct {
 	foreground      component
 	backends        map[string]map[string]int // counts of outcomes remembered by the phone, by package
 	instrumentation *instrumentation
+	instrumented    chan struct{} // closed and replaced when an instrumentation starts
 	clipboard       string
 	orientation     string
 	ledger          Ledger
@@ -75,7 +76,7 @@ func Start(o Options) (*Phone, error) {
 		options: o, log: o.Logger.With("phone", o.Serial), listener: listener, faults: newFaults(),
 		transports: map[*transport]bool{}, settings: map[string]string{}, files: map[string]file{},
 		packages: map[string]*installedPackage{}, apps: map[string]*app{}, pids: map[string]int{},
-		backends: map[string]map[string]int{}, orientation: "PORTRAIT",
+		backends: map[string]map[string]int{}, orientation: "PORTRAIT", instrumented: make(chan struct{}),
 		ledger: newLedger(o.Serial, now), logcat: newLogcat(),
 	}
 	p.ctx, p.cancel = context.WithCancel(context.Background())

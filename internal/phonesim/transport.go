@@ -148,6 +148,7 @@ type stream struct {
 	cancel        context.CancelFunc
 
 	mu      sync.Mutex
+	open    bool          // the other side was told that the service exists
 	pending []byte        // received, not yet read
 	owed    bool          // an OKAY is due once pending has been read
 	arrived chan struct{} // pending has bytes, or the stream was closed
@@ -157,6 +158,9 @@ type stream struct {
 
 // accept tells the other side that the service exists.
 func (s *stream) accept() error {
+	s.mu.Lock()
+	s.open = true
+	s.mu.Unlock()
 	return s.transport.send(packet{cmdOkay, s.local, s.remote, nil})
 }
 
@@ -257,5 +261,11 @@ func (s *stream) Close() error {
 	if !mine {
 		return nil
 	}
-	return s.transport.send(packet{cmdClose, s.local, s.remote, nil})
+	s.mu.Lock()
+	local := s.local
+	if !s.open {
+		local = 0 // a refusal: the other side has not learned of our id
+	}
+	s.mu.Unlock()
+	return s.transport.send(packet{cmdClose, local, s.remote, nil})
 }
