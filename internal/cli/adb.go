@@ -1,0 +1,114 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"qgjob/internal/device/adb"
+)
+
+// adbServer is an adb server of our own for simulated phones. It looks for nothing: no USB, no emulators, no
+// network discovery, so that it meets only what it is told to connect to.
+type adbServer struct {
+	port     int
+	cmd      *exec.Cmd
+	lifeline *os.File // its end ends the server, however this process dies
+	home     string   // of its keys
+	exited   chan struct{}
+	output   bytes.Buffer // read after exited
+}
+
+// adbScript turns itself into adb and leaves a watcher beside it, in the same process group, that kills the
+// group when the pipe on descriptor 3 ends.
+const adbScript = `(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&-`
+
+// adbStart is how long an adb server may take to answer.
+const adbStart = 15 * time.Second
+
+// startADB starts the server on a free port and returns when it answers.
+func startADB(ctx context.Context) (_ *adbServer, err error) {
+	path, err := exec.LookPath("adb")
+	if err != nil {
+		return nil, exitf(exitInfrastructure, "simulated phones need adb, which is not on the PATH: install it (Debian, Ubuntu: apt install adb; macOS: brew install android-platform-tools)")
+	}
+	s := &adbServer{exited: make(chan struct{})}
+	if s.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	if s.home, err = os.MkdirTemp("", "qgjob-adb-"); err != nil {
+		return nil, err
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(s.home))
+	}
+	s.lifeline = write
+	s.cmd = exec.Command("/bin/sh", "-c", adbScript, "sh", path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
+	s.cmd.Env = append(os.Environ(), "HOME="+s.home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
+	s.cmd.Dir = s.home
+	s.cmd.ExtraFiles = []*os.File{read}
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for qgjob: adb ends last
+	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
+	err = s.cmd.Start()
+	read.Close()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("adb server: %w", err), write.Close(), os.RemoveAll(s.home))
+	}
+	go func() {
+		defer close(s.exited)
+		_ = s.cmd.Wait() // killed by close, or see answers
+	}()
+	if err := s.answers(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// answers waits until the server does.
+func (s *adbServer) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, adbStart)
+	defer cancel()
+	client := adb.Client{Port: s.port}
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		_, err := client.Version(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			return exitf(exitInfrastructure, "the adb server for simulated phones ended: %s", oneLine(s.output.String()))
+		case <-ctx.Done():
+			return exitf(exitInfrastructure, "the adb server for simulated phones does not answer: %v", err)
+		case <-again.C:
+		}
+	}
+}
+
+// close ends the server and what it started. It is there for nobody else.
+func (s *adbServer) close() error {
+	err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
+	if errors.Is(err, syscall.ESRCH) {
+		err = nil
+	}
+	<-s.exited
+	return errors.Join(err, s.lifeline.Close(), os.RemoveAll(s.home))
+}
+
+// freePort finds a port of the loopback interface that nobody uses now.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}

@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/spf13/pflag"
+
+	"qgjob"
+	"qgjob/internal/api"
+)
+
+const (
+	defaultListen = "127.0.0.1:8000"
+	// reachTime is how long a server may take to answer a command for the first time.
+	reachTime = 5 * time.Second
+	// lostTime is how long a waiting command waits for a server that it lost.
+	lostTime = 5 * time.Minute
+)
+
+// connection is how a command finds its server. The token comes from QGJOB_TOKEN only: command lines can be
+// read by everybody on a host.
+type connection struct {
+	url   string
+	token string
+	http  *http.Client // nil: the one that all clients share
+}
+
+func (p *program) connectionFlags(flags *pflag.FlagSet, c *connection) {
+	url := p.env("QGJOB_URL")
+	if url == "" {
+		url = "http://" + defaultListen
+	}
+	c.token = p.env("QGJOB_TOKEN")
+	flags.StringVar(&c.url, "url", url, "the server's `URL`; also QGJOB_URL. A token is read from QGJOB_TOKEN")
+}
+
+// check refuses a URL that cannot be a server's.
+func (c *connection) check() error {
+	u, err := url.Parse(c.url)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return exitf(exitUsage, "--url %q is no server's URL: give one such as http://%s", redacted(c.url), defaultListen)
+	}
+	c.url = strings.TrimSuffix(c.url, "/")
+	return nil
+}
+
+// redacted is a URL without the password that somebody may have put into it.
+func redacted(s string) string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "(unreadable)"
+	}
+	return u.Redacted()
+}
+
+func (c *connection) client(patience time.Duration) *api.Client {
+	return &api.Client{BaseURL: c.url, Token: c.token, HTTP: c.http, Patience: patience}
+}
+
+// explain adds to the error of a server that cannot be reached how to get one. Other errors stay as they are.
+func (c *connection) explain(err error) error {
+	if !unreachable(err) {
+		return err
+	}
+	return exitf(exitInfrastructure, "%v\nStart one with 'qgjob server' or 'qgjob dev', or name another with --url or QGJOB_URL (now %s).", err, c.url)
+}
+
+// unreachable says whether an error is the connection's and not a server's answer.
+func unreachable(err error) bool {
+	e, ok := errors.AsType[*qgjob.Error](err)
+	return ok && e.Code == qgjob.CodeUnavailable && e.Err != nil
+}
+
+// within makes a request that must be answered within reachTime.
+func within[T any](ctx context.Context, c *connection, request func(context.Context, *api.Client) (T, error)) (T, error) {
+	reach, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	value, err := request(reach, c.client(reachTime))
+	if cause := context.Cause(ctx); cause != nil {
+		return value, cause // interrupted
+	}
+	return value, c.explain(err)
+}
+
+// jobID is the flag --job-id of the commands that take one.
+type jobID string
+
+func (id *jobID) flag(flags *pflag.FlagSet) {
+	flags.StringVar((*string)(id), "job-id", "", "the job's `id`, as submit printed it (required)")
+}
+
+func (id *jobID) check() error {
+	if *id == "" {
+		return exitf(exitUsage, "--job-id is missing: give the id that submit printed")
+	}
+	u, err := uuid.Parse(string(*id))
+	if err != nil || len(*id) != 36 {
+		return exitf(exitUsage, "--job-id %.80q is no job id: give the id that submit printed, such as 02c57c1a-2f47-4e3e-b264-b30a7e92e804", string(*id))
+	}
+	*id = jobID(u.String())
+	return nil
+}

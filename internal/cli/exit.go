@@ -1,0 +1,113 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"qgjob"
+)
+
+// exitCode is the process's exit code. People script against these numbers.
+type exitCode int
+
+const (
+	exitPassed         exitCode = 0
+	exitTestFailed     exitCode = 1
+	exitUsage          exitCode = 2
+	exitNoTestMatched  exitCode = 3
+	exitNoDevice       exitCode = 18
+	exitCanceled       exitCode = 19
+	exitInfrastructure exitCode = 20
+	exitNotFinished    exitCode = 21
+)
+
+// exitCodes is the one table of exit codes, in the order in which help lists them.
+var exitCodes = []struct {
+	code    exitCode
+	meaning string
+}{
+	{exitPassed, "success; with --wait: every test was executed and passed"},
+	{exitTestFailed, "a test failed; a worker: a job failed for the third time"},
+	{exitUsage, "the command line or the request is wrong"},
+	{exitNoTestMatched, "no test was executed: none matched, or all are skipped"},
+	{exitNoDevice, "no device can ever match"},
+	{exitCanceled, "canceled"},
+	{exitInfrastructure, "infrastructure: server, worker, device or network"},
+	{exitNotFinished, "not finished: the wait ended, the job goes on"},
+}
+
+// exitHelp is the table as help texts show it.
+func exitHelp() string {
+	var b strings.Builder
+	b.WriteString("Exit codes:\n")
+	for _, e := range exitCodes {
+		fmt.Fprintf(&b, "  %2d  %s\n", e.code, e.meaning)
+	}
+	return strings.TrimRight(b.String(), "\n")
+}
+
+// verdictExit is the exit code for a job in the given state: never 0 unless it passed.
+func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
+	switch state {
+	case qgjob.Passed:
+		return exitPassed
+	case qgjob.Failed:
+		return exitTestFailed
+	case qgjob.Canceled:
+		return exitCanceled
+	case qgjob.Errored:
+		if cause == qgjob.CauseNoTestsMatched || cause == qgjob.CauseAllTestsSkipped {
+			return exitNoTestMatched
+		}
+		return exitInfrastructure
+	}
+	return exitNotFinished
+}
+
+// codeExits maps the codes of errors to exit codes: what another command line would mend is 2.
+var codeExits = map[qgjob.Code]exitCode{
+	qgjob.CodeInvalid:      exitUsage,
+	qgjob.CodeNotFound:     exitUsage,
+	qgjob.CodeConflict:     exitUsage,
+	qgjob.CodeTooLarge:     exitUsage,
+	qgjob.CodeUnauthorized: exitInfrastructure,
+	qgjob.CodeLeaseLost:    exitInfrastructure,
+	qgjob.CodeUnavailable:  exitInfrastructure,
+	qgjob.CodeInternal:     exitInfrastructure,
+}
+
+// exitError ends a command with a code. An empty message prints nothing: all was said before.
+type exitError struct {
+	code    exitCode
+	message string
+}
+
+func (e *exitError) Error() string { return e.message }
+
+// exitf makes an error that ends the command with the code and prints the message to stderr.
+func exitf(code exitCode, format string, args ...any) error {
+	return &exitError{code: code, message: fmt.Sprintf(format, args...)}
+}
+
+// exitWith ends the command with a code and says nothing more; nil for 0.
+func exitWith(code exitCode) error {
+	if code == exitPassed {
+		return nil
+	}
+	return &exitError{code: code}
+}
+
+// exitOf returns the exit code for an error that a command returned.
+func exitOf(err error) exitCode {
+	if err == nil {
+		return exitPassed
+	}
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	if code, ok := codeExits[qgjob.ErrorCode(err)]; ok {
+		return code
+	}
+	return exitInfrastructure
+}

@@ -1,0 +1,209 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"qgjob/internal/blob"
+	"qgjob/internal/server"
+	"qgjob/internal/store"
+)
+
+type serverOptions struct {
+	listen      string
+	dataDir     string
+	databaseURL string
+	tokenFile   string
+	lease       time.Duration
+}
+
+func (p *program) serverCommand() *cobra.Command {
+	var o serverOptions
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the job server",
+		Long: `Server keeps the queue and serves it over HTTP, with its API's documentation at /docs.
+
+It keeps everything in one directory (SQLite) and needs no set-up. With --database-url any number of
+servers share one PostgreSQL. On an address that other machines can reach it needs --token-file.`,
+		Example: `  qgjob server
+  qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/tokens
+  qgjob server --database-url=postgres://qgjob@db.example.com/qgjob`,
+	}
+	o.flags(p, cmd.Flags())
+	return command(cmd, func(ctx context.Context) error {
+		if err := o.parse(p); err != nil {
+			return err
+		}
+		return o.run(ctx, p)
+	})
+}
+
+func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
+	f.StringVar(&o.listen, "listen", defaultListen, "`address` to serve on, host:port; port 0 takes a free one")
+	f.StringVar(&o.dataDir, "data-dir", "", "`directory` of the database and of uploaded files (default XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
+	f.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL to use instead of SQLite; also QGJOB_DATABASE_URL")
+	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line")
+	f.DurationVar(&o.lease, "lease", store.DefaultLease, "how long a silent worker keeps its jobs")
+}
+
+func (o *serverOptions) parse(p *program) (err error) {
+	if o.dataDir, err = p.dataDir(o.dataDir); err != nil {
+		return err
+	}
+	if o.databaseURL == "" { // not the flag's default: help must not show its password
+		o.databaseURL = p.env("QGJOB_DATABASE_URL")
+	}
+	if o.lease < time.Second {
+		return exitf(exitUsage, "--lease must be at least 1s: workers report every quarter of it")
+	}
+	if err := server.CheckListen(o.listen, o.tokenFile != ""); err != nil {
+		return exitf(exitUsage, "--listen: %v (--token-file)", err)
+	}
+	return nil
+}
+
+func (o *serverOptions) run(ctx context.Context, p *program) error {
+	ctx, interruption := p.interruptible(ctx)
+	defer interruption.stop()
+	s, err := o.open(ctx, p.logger())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stdout, "qgjob server listens on %s (documentation: %s/docs)\n", s.url(), s.url())
+	return errors.Join(s.serve(ctx), s.close())
+}
+
+// openServer is a server with everything that it stands on, ready to serve.
+type openServer struct {
+	listener net.Listener
+	store    *store.Store
+	server   *server.Server
+	lock     io.Closer
+}
+
+// open takes address, data directory and database, in the order in which a second server would notice.
+func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServer, err error) {
+	s := &openServer{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	tokens, err := o.tokens()
+	if err != nil {
+		return nil, err
+	}
+	if s.listener, err = net.Listen("tcp", o.listen); err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return nil, exitf(exitInfrastructure, "%s is taken, perhaps by another qgjob server: stop that one, or give another --listen address (port 0 takes a free one)", o.listen)
+		}
+		return nil, exitf(exitInfrastructure, "--listen %s: %v", o.listen, err)
+	}
+	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
+		return nil, exitf(exitInfrastructure, "--data-dir: %v", err)
+	}
+	if o.databaseURL == "" {
+		if s.lock, err = lockDataDir(o.dataDir); err != nil {
+			return nil, err
+		}
+	}
+	blobs, err := blob.OpenDir(filepath.Join(o.dataDir, "blobs"))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s: %w", o.dataDir, err)
+	}
+	s.store, err = store.Open(ctx, store.Options{
+		Path: filepath.Join(o.dataDir, "qgjob.db"), DatabaseURL: o.databaseURL, Lease: o.lease, Logger: log,
+	})
+	if err != nil {
+		return nil, exitf(exitInfrastructure, "the database cannot be opened: %v", err)
+	}
+	s.server = server.New(server.Options{Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens})
+	return s, nil
+}
+
+func (o *serverOptions) tokens() ([]server.Token, error) {
+	if o.tokenFile == "" {
+		return nil, nil
+	}
+	file, err := os.Open(o.tokenFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, exitf(exitUsage, "--token-file: %s does not exist: make it, for example with openssl rand -hex 32 > %s", o.tokenFile, o.tokenFile)
+	}
+	if err != nil {
+		return nil, exitf(exitUsage, "--token-file: %v", err)
+	}
+	defer file.Close()
+	tokens, err := server.ParseTokens(file)
+	if err != nil {
+		return nil, exitf(exitUsage, "--token-file %s: %v", o.tokenFile, err)
+	}
+	return tokens, nil
+}
+
+// lockDataDir makes sure that one server uses a data directory. The kernel gives the lock back when the
+// process dies, however it dies.
+func lockDataDir(dir string) (io.Closer, error) {
+	path := filepath.Join(dir, "server.lock")
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, exitf(exitInfrastructure, "--data-dir: %v", err)
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	switch {
+	case errors.Is(err, syscall.EWOULDBLOCK):
+		file.Close()
+		return nil, exitf(exitInfrastructure, "data directory %s is used by another qgjob server (lock %s): stop that one, or give another --data-dir", dir, path)
+	case err != nil:
+		file.Close()
+		return nil, exitf(exitInfrastructure, "data directory %s cannot be locked: %v", dir, err)
+	}
+	return file, nil
+}
+
+// url is where this machine reaches the server.
+func (s *openServer) url() string {
+	addr := s.listener.Addr().(*net.TCPAddr)
+	host := addr.IP.String()
+	if addr.IP.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, fmt.Sprint(addr.Port))
+}
+
+// serve serves until the context ends.
+func (s *openServer) serve(ctx context.Context) error {
+	if err := s.server.Serve(ctx, s.listener); err != nil && ctx.Err() == nil {
+		return exitf(exitInfrastructure, "the server stopped: %v", err)
+	}
+	return nil
+}
+
+// close gives back what open took. It is to be called after serve, or instead of it.
+func (s *openServer) close() error {
+	var errs []error
+	if s.listener != nil {
+		if err := s.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}

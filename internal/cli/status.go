@@ -1,0 +1,198 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"qgjob"
+	"qgjob/internal/api"
+)
+
+type statusOptions struct {
+	connection
+	job         jobID
+	json        bool
+	wait        bool
+	waitTimeout time.Duration
+	exitStatus  bool
+}
+
+func (p *program) statusCommand() *cobra.Command {
+	var o statusOptions
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show a job: its state, its attempts and its whole life",
+		Long: `Status shows a job. It exits 0 for any job that it could read, whatever the job's state, 20 when the
+server could not be asked, and 2 for an id that is malformed or unknown.
+
+With --exit-status it exits by the verdict, and with 21 while there is none. With --wait (or --watch) it
+shows the job's states until the verdict and then exits by it, as submit --wait does; it never cancels the job.
+
+` + exitHelp(),
+		Example: `  qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804
+  qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --wait
+  qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --json | jq .state
+  qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --exit-status && echo green`,
+	}
+	f := cmd.Flags()
+	o.job.flag(f)
+	f.BoolVar(&o.json, "json", false, "print JSON: the job, its attempts and its events")
+	f.BoolVar(&o.wait, "wait", false, "wait for the verdict and exit by it")
+	f.BoolVar(&o.wait, "watch", false, "the same as --wait")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long --wait waits")
+	f.BoolVar(&o.exitStatus, "exit-status", false, "exit by the verdict; 21 while there is none")
+	p.connectionFlags(f, &o.connection)
+	return command(cmd, func(ctx context.Context) error {
+		if err := o.parse(); err != nil {
+			return err
+		}
+		return o.run(ctx, p)
+	})
+}
+
+func (o *statusOptions) parse() error {
+	if err := o.job.check(); err != nil {
+		return err
+	}
+	if o.waitTimeout <= 0 {
+		return exitf(exitUsage, "--wait-timeout must be longer than 0, for example 30m")
+	}
+	return o.check()
+}
+
+func (o *statusOptions) run(ctx context.Context, p *program) error {
+	stopped, interruption := p.interruptible(ctx)
+	defer interruption.stop()
+	detail, err := readJob(stopped, &o.connection, o.job)
+	if err != nil {
+		return err
+	}
+	if o.wait {
+		if interruption.stop() != nil {
+			return exitWith(exitNotFinished)
+		}
+		return p.newWaiting(&o.connection, detail.Job, o.waitTimeout, o.json).run(ctx)
+	}
+	if o.json {
+		err = printJSON(p.stdout, detail)
+	} else {
+		err = p.printJob(detail, time.Now())
+	}
+	if err == nil && o.exitStatus {
+		return exitWith(verdictExit(detail.State, detail.Cause))
+	}
+	return err
+}
+
+// readJob asks for a job; an id that the server does not know is named in the error.
+func readJob(ctx context.Context, conn *connection, id jobID) (api.JobDetail, error) {
+	detail, err := within(ctx, conn, func(ctx context.Context, c *api.Client) (api.JobDetail, error) { return c.Job(ctx, string(id)) })
+	return detail, explainJob(err, conn, id)
+}
+
+// explainJob makes the error of an unknown job name the job and the server.
+func explainJob(err error, conn *connection, id jobID) error {
+	if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
+		return exitf(exitUsage, "the server at %s knows no job %s", conn.url, id)
+	}
+	return err
+}
+
+// printJob shows a job to a person.
+func (p *program) printJob(d api.JobDetail, now time.Time) error {
+	out, _, styled := p.styled()
+	if !styled {
+		out = p.stdout
+	}
+	word := func(s string) string {
+		if styled {
+			return wordStyle(s).Render(s)
+		}
+		return s
+	}
+	fmt.Fprintf(out, "Job status: %s\n", word(string(d.State)))
+	if d.Cause != "" || d.Message != "" {
+		fmt.Fprintf(out, "Reason: %s\n", because(d.Cause, d.Message))
+		if advice := d.Cause.Advice(); advice != "" {
+			fmt.Fprintf(out, "Advice: %s\n", advice)
+		}
+	}
+	fmt.Fprintln(out)
+	facts := [][2]string{
+		{"Job", d.ID},
+		{"Run", d.RunID},
+		{"Organization", d.OrgID},
+		{"App Version", d.AppVersionID},
+		{"Test", d.TestPath},
+		{"Priority", fmt.Sprintf("%d (0 is the most urgent, 1000 the least)", d.Priority)},
+		{"Target", string(d.Target)},
+		{"Submitted", clockTime(d.SubmittedAt)},
+		{"Waited", roughly(waited(d.Job, now))},
+	}
+	if d.EndedAt != nil {
+		facts = append(facts, [2]string{"Ended", clockTime(*d.EndedAt)})
+	}
+	if d.Flaky {
+		facts = append(facts, [2]string{"Flaky", "passed only at a retry"})
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, f := range facts {
+		fmt.Fprintf(w, "%s:\t%s\n", f[0], printable(f[1]))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	printAttempts(out, d.AttemptList, now, word)
+	if d.State == qgjob.Failed {
+		fmt.Fprintf(out, "\n%s\n", strings.Join(failures(d)[1:], "\n"))
+	}
+	return nil
+}
+
+// printAttempts shows one line an attempt.
+func printAttempts(out io.Writer, attempts []qgjob.Attempt, now time.Time, word func(string) string) {
+	if len(attempts) == 0 {
+		return
+	}
+	fmt.Fprintln(out, "\nAttempts:")
+	for _, a := range attempts {
+		outcome, took := string(a.Outcome), now.Sub(a.AssignedAt)
+		if a.EndedAt != nil {
+			took = a.EndedAt.Sub(a.AssignedAt)
+		}
+		if a.Outcome == "" {
+			outcome = string(qgjob.Running)
+		}
+		line := fmt.Sprintf("  %d. %s on %s, %s", a.Number, word(outcome), printable(a.DeviceID), roughly(took))
+		switch {
+		case a.Report.Installed:
+			line += ", app installed"
+		case a.Report.InstallSaved:
+			line += ", install saved"
+		}
+		if a.Cause != "" || a.Message != "" {
+			line += ": " + because(a.Cause, a.Message)
+		}
+		fmt.Fprintln(out, line)
+		if a.Reason != "" {
+			fmt.Fprintf(out, "     chosen because: %s\n", printable(a.Reason))
+		}
+	}
+}
+
+// waited is how long a job waited for its first attempt, so far.
+func waited(j qgjob.Job, now time.Time) time.Duration {
+	switch {
+	case j.StartedAt != nil:
+		return j.StartedAt.Sub(j.SubmittedAt)
+	case j.EndedAt != nil:
+		return j.EndedAt.Sub(j.SubmittedAt)
+	}
+	return now.Sub(j.SubmittedAt)
+}

@@ -1,0 +1,346 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/build"
+	"qgjob/internal/bundle"
+)
+
+// defaultWait is the time limit of commands that wait for a job.
+const defaultWait = 2 * time.Hour
+
+type submitOptions struct {
+	connection
+	orgID, appVersionID, test string
+	priority                  priority
+	target                    string
+	wait, noWait              bool
+	waitTimeout               time.Duration
+
+	app               string
+	bundle, noBundle  bool
+	projectDir        string
+	config, project   string
+	idempotencyKey    string
+	json              bool
+	projectRoot       string // the project to pack; "" for none
+	targetKind        qgjob.Target
+	idempotencyIsSet  bool
+	projectDirIsGiven bool
+}
+
+// priority is the value of --priority: an integer from 0, the most urgent, to 1000.
+type priority int
+
+func (p *priority) String() string { return strconv.Itoa(int(*p)) }
+func (p *priority) Type() string   { return "int" }
+func (p *priority) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || qgjob.CheckPriority(n) != nil {
+		return fmt.Errorf("use an integer from %d (most urgent) to %d", qgjob.MostUrgent, qgjob.LeastUrgent)
+	}
+	*p = priority(n)
+	return nil
+}
+
+func (p *program) submitCommand() *cobra.Command {
+	o := submitOptions{priority: qgjob.DefaultPriority}
+	cmd := &cobra.Command{
+		Use:   "submit",
+		Short: "Submit a test, and wait for its verdict with --wait",
+		Long: `Submit queues one spec file of an AppWright project for one app version.
+
+In the directory of an AppWright project (package.json and appwright.config.ts) the project travels
+with the job, without what .gitignore names. Elsewhere the job runs in the worker's own project directory.
+
+A submit is repeated safely: one that is sent again because its answer was lost names the same job, and
+so does a CI step that is run again while its job is live or after it passed. A step whose job did not
+pass runs it again.
+
+With --wait, Ctrl-C asks whether to cancel the job; a second one cancels it. In CI the first one, or
+SIGTERM, does.
+
+` + exitHelp(),
+		Example: `  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/onboarding.spec.js
+  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/onboarding.spec.js --priority=0 --target=device --wait
+  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/checkout.spec.js --app=app-release.apk --wait --wait-timeout=30m
+  QGJOB_ORG=qualgent qgjob submit --app-version-id=xyz123 --test=tests/checkout.spec.js --json`,
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.orgID, "org-id", p.env("QGJOB_ORG"), "organization (required); also QGJOB_ORG")
+	f.StringVar(&o.appVersionID, "app-version-id", "", "app version under test (required)")
+	f.StringVar(&o.test, "test", "", "spec `file`, relative to the test project (required)")
+	f.Var(&o.priority, "priority", "0 (most urgent) to 1000: a lower number is more urgent")
+	f.StringVar(&o.target, "target", "", "kind of device: device, emulator or browserstack (default any own phone or emulator)")
+	f.BoolVar(&o.wait, "wait", false, "wait for the verdict and exit by it")
+	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as the job is queued (the default)")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long --wait waits; the job goes on after it")
+	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
+	f.BoolVar(&o.bundle, "bundle", false, "pack the test project (the default in a project's directory)")
+	f.BoolVar(&o.noBundle, "no-bundle", false, "pack nothing: the job runs in the worker's own project directory")
+	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project (default: the current one)")
+	f.StringVar(&o.config, "config", "", "AppWright config `file`, relative to the test project (default appwright.config.ts or .js)")
+	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
+	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "submits with the same `key` and content name the same job, for seven days")
+	f.BoolVar(&o.json, "json", false, "print the job as JSON, as status --json does")
+	p.connectionFlags(f, &o.connection)
+	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
+	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
+	return command(cmd, func(ctx context.Context) error {
+		o.idempotencyIsSet = f.Changed("idempotency-key")
+		o.projectDirIsGiven = f.Changed("project-dir")
+		if err := o.parse(); err != nil {
+			return err
+		}
+		return o.run(ctx, p)
+	})
+}
+
+// parse checks everything that can be known without the server, and names the flag that is wrong.
+func (o *submitOptions) parse() (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	for _, id := range []struct{ flag, value string }{{"--org-id", o.orgID}, {"--app-version-id", o.appVersionID}} {
+		if err := qgjob.CheckID(id.flag, id.value); err != nil {
+			return err
+		}
+	}
+	if o.test == "" {
+		return exitf(exitUsage, "--test is missing: name a spec file of the project, for example tests/onboarding.spec.js")
+	}
+	if o.test, err = qgjob.CleanTestPath(o.test); err != nil {
+		return exitf(exitUsage, "--test: %v", err)
+	}
+	if o.targetKind, err = qgjob.ParseTarget(o.target); err != nil {
+		return exitf(exitUsage, "--target: %v", err)
+	}
+	if o.waitTimeout <= 0 {
+		return exitf(exitUsage, "--wait-timeout must be longer than 0, for example 30m")
+	}
+	if o.idempotencyIsSet && (o.idempotencyKey == "" || len(o.idempotencyKey) > 255) {
+		return exitf(exitUsage, "--idempotency-key must have 1 to 255 characters")
+	}
+	return o.parseProject()
+}
+
+func (o *submitOptions) parseProject() (err error) {
+	if o.config != "" {
+		if o.config, err = qgjob.CleanTestPath(filepath.ToSlash(o.config)); err != nil {
+			return exitf(exitUsage, "--config: %v", err)
+		}
+	}
+	if o.noBundle {
+		if o.projectDirIsGiven {
+			return exitf(exitUsage, "--project-dir and --no-bundle contradict each other: leave one out")
+		}
+		return nil
+	}
+	if o.bundle && o.projectDir == "" {
+		o.projectDir = "."
+	}
+	o.projectRoot, err = chooseProject(o.projectDir, o.config)
+	return err
+}
+
+func (o *submitOptions) run(ctx context.Context, p *program) error {
+	stopped, interruption := p.interruptible(ctx)
+	defer interruption.stop()
+	request, files, err := o.prepare(stopped, p)
+	if err != nil {
+		return err
+	}
+	defer files.remove()
+	if _, err := within(stopped, &o.connection, func(ctx context.Context, c *api.Client) (api.Health, error) {
+		return c.Health(ctx)
+	}); err != nil {
+		return err
+	}
+	if err := files.upload(stopped, o.client(reachTime), request); err != nil {
+		return o.explain(err)
+	}
+	run, err := o.submit(ctx, stopped, request)
+	if err != nil {
+		return err
+	}
+	signal := interruption.stop()
+	job := run.Jobs[0]
+	if !o.json {
+		fmt.Fprintf(p.stdout, "Success! Job submitted: %s\n", job.ID)
+	}
+	if !o.wait {
+		return o.afterSubmit(ctx, p, run)
+	}
+	w := p.newWaiting(&o.connection, job, o.waitTimeout, o.json)
+	w.cancels, w.early = true, signal
+	return w.run(ctx)
+}
+
+// afterSubmit is what a submit that does not wait says.
+func (o *submitOptions) afterSubmit(ctx context.Context, p *program, run qgjob.Run) error {
+	job := run.Jobs[0]
+	if o.json {
+		detail, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.JobDetail, error) {
+			return c.Job(ctx, job.ID)
+		})
+		if err != nil {
+			return err
+		}
+		return printJSON(p.stdout, detail)
+	}
+	fmt.Fprintf(p.stderr, "Priority: %d (0 is the most urgent, 1000 the least) | Target: %s | State: %s\n", job.Priority, job.Target, job.State)
+	fmt.Fprintf(p.stderr, "Follow it with: qgjob status --job-id=%s --wait\n", job.ID)
+	return nil
+}
+
+// prepare makes the request and the files that travel with it.
+func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRequest, _ *submitFiles, err error) {
+	urgency := int(o.priority)
+	request := api.SubmitRequest{
+		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
+		Jobs: []api.JobSpec{{TestPath: o.test, Priority: &urgency, Target: string(o.targetKind)}},
+	}
+	files := &submitFiles{}
+	defer func() {
+		if err != nil {
+			files.remove()
+		}
+	}()
+	if o.app != "" {
+		if err := files.addBuild(o.app); err != nil {
+			return request, nil, err
+		}
+		request.BuildSHA256 = files.build.SHA256
+	}
+	if o.projectRoot != "" {
+		if err := files.pack(ctx, o.projectRoot); err != nil {
+			return request, nil, err
+		}
+		request.BundleSHA256 = files.bundle.SHA256
+		if !slices.Contains(files.packed, o.test) {
+			fmt.Fprintf(p.stderr, "Warning: %s is not among the %d files of the test project in %s (is it ignored by git?).\n", o.test, len(files.packed), o.projectRoot)
+		}
+	}
+	switch {
+	case o.idempotencyIsSet:
+		request.IdempotencyKey = o.idempotencyKey
+	default:
+		if request.IdempotencyKey = p.ciKey(request); request.IdempotencyKey != "" {
+			request.RepeatFailed = true
+		} else {
+			request.IdempotencyKey = randomKey()
+		}
+	}
+	return request, files, nil
+}
+
+// submit sends the request. An interrupt does not cut it off at once: its answer decides whether there is
+// a job to cancel, so it is given two more seconds.
+func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitRequest) (qgjob.Run, error) {
+	if cause := context.Cause(stopped); cause != nil {
+		return qgjob.Run{}, cause
+	}
+	sending, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(stopped, func() { time.AfterFunc(2*time.Second, cancel) })()
+	run, err := o.client(reachTime).Submit(sending, request)
+	switch {
+	case err == nil && len(run.Jobs) != 1:
+		return run, exitf(exitInfrastructure, "the server answered the submit of 1 job with %d jobs", len(run.Jobs))
+	case qgjob.ErrorCode(err) == qgjob.CodeConflict && o.idempotencyIsSet:
+		return run, exitf(exitUsage, "--idempotency-key %q was used for another submit within seven days (%v): use a new key, or submit the same again", o.idempotencyKey, err)
+	case qgjob.ErrorCode(err) == qgjob.CodeUnavailable || sending.Err() != nil:
+		return run, exitf(exitInfrastructure, "it is not known whether the job was submitted: %v\n"+
+			"Submit again with --idempotency-key=%s: if it was, that names the same job.", err, request.IdempotencyKey)
+	}
+	return run, err
+}
+
+// submitFiles are the files that travel with a submit.
+type submitFiles struct {
+	bundle, build api.File
+	packed        []string // paths of the bundle
+	temporary     string   // the packed bundle
+}
+
+func (f *submitFiles) addBuild(path string) error {
+	info, err := build.Parse(path)
+	if err != nil {
+		return exitf(exitUsage, "--app: %v", err)
+	}
+	stat, err := os.Stat(path)
+	if err != nil {
+		return exitf(exitUsage, "--app: %v", err)
+	}
+	f.build = api.File{SHA256: info.SHA256, Size: stat.Size(), Open: opener(path)}
+	return nil
+}
+
+func (f *submitFiles) pack(ctx context.Context, dir string) error {
+	file, err := os.CreateTemp("", "qgjob-bundle-*.tar.zst")
+	if err != nil {
+		return exitf(exitInfrastructure, "the test project cannot be packed: %v", err)
+	}
+	f.temporary = file.Name()
+	sum, paths, err := bundle.Pack(ctx, dir, file)
+	size, _ := file.Seek(0, io.SeekEnd)
+	if closeErr := file.Close(); err == nil {
+		err = closeErr
+	}
+	switch {
+	case context.Cause(ctx) != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("the test project %s cannot be packed: %w", dir, err)
+	case size > api.MaxBundleSize:
+		return exitf(exitUsage, "the test project %s packs to %d MB, at most %d are allowed: let .gitignore name what the tests do not need", dir, size>>20, api.MaxBundleSize>>20)
+	}
+	f.packed = paths
+	f.bundle = api.File{SHA256: sum, Size: size, Open: opener(f.temporary)}
+	return nil
+}
+
+func opener(path string) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return os.Open(path) }
+}
+
+// upload sends what the server lacks.
+func (f *submitFiles) upload(ctx context.Context, client *api.Client, r api.SubmitRequest) error {
+	if f.bundle.SHA256 != "" {
+		if _, err := client.EnsureBundle(ctx, r.OrgID, f.bundle); err != nil {
+			return interruptedOr(ctx, fmt.Errorf("the test project cannot be uploaded: %w", err))
+		}
+	}
+	if f.build.SHA256 != "" {
+		if _, err := client.EnsureBuild(ctx, r.OrgID, r.AppVersionID, f.build); err != nil {
+			return interruptedOr(ctx, fmt.Errorf("the build cannot be uploaded: %w", err))
+		}
+	}
+	return nil
+}
+
+// interruptedOr is why the context ended, or err while it lives.
+func interruptedOr(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+func (f *submitFiles) remove() {
+	if f.temporary != "" {
+		_ = os.Remove(f.temporary)
+	}
+}

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"qgjob/internal/agent"
+	"qgjob/internal/device"
+	"qgjob/internal/device/android"
+)
+
+type workerOptions struct {
+	connection
+	forever    bool
+	serials    []string
+	projectDir string
+	project    string
+	dataDir    string
+}
+
+func (p *program) workerCommand() *cobra.Command {
+	var o workerOptions
+	cmd := &cobra.Command{
+		Use:   "worker",
+		Short: "Run tests on the devices of this host",
+		Long: `Worker takes jobs for all phones and emulators that adb sees on this host, one job a device at a time.
+
+It stops when there is nothing to do for a while (exit 0), and after a job's third failure (exit 1: what
+its other devices run is finished or handed back). With --forever it goes on in both cases: the mode of a
+permanent device host. The first Ctrl-C or SIGTERM lets running jobs end or hands them back, a second one
+ends them at once.
+
+Jobs that came without a bundle run in the test project of the current directory.`,
+		Example: `  qgjob worker
+  qgjob worker --forever --url=http://queue.example.com:8000
+  qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555`,
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.forever, "forever", false, "go on when idle and after third failures")
+	f.StringArrayVar(&o.serials, "device", nil, "use only the device of this `serial` (repeat for more); host:port is connected to")
+	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
+	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
+	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
+	p.connectionFlags(f, &o.connection)
+	return command(cmd, func(ctx context.Context) error {
+		if err := o.parse(p); err != nil {
+			return err
+		}
+		return o.run(ctx, p)
+	})
+}
+
+func (o *workerOptions) parse(p *program) (err error) {
+	if err := o.check(); err != nil {
+		return err
+	}
+	given := o.dataDir != ""
+	if o.dataDir, err = p.dataDir(o.dataDir); err != nil {
+		return err
+	}
+	if !given {
+		o.dataDir = filepath.Join(o.dataDir, "worker")
+	}
+	o.projectDir, err = chooseProject(o.projectDir, "")
+	return err
+}
+
+func (o *workerOptions) run(ctx context.Context, p *program) error {
+	options, err := o.agent(p, 0)
+	if err != nil {
+		return err
+	}
+	return p.runAgent(ctx, options)
+}
+
+// agent is the worker as package agent wants it, on the adb server of a port; 0 is the host's own.
+func (o *workerOptions) agent(p *program, adbPort int) (agent.Options, error) {
+	log := p.logger()
+	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
+		return agent.Options{}, exitf(exitInfrastructure, "--data-dir: %v", err)
+	}
+	cache, err := p.cacheDir()
+	if err != nil {
+		return agent.Options{}, err
+	}
+	phones, err := android.New(android.Options{
+		Serials: o.serials, DataDir: o.dataDir, AppiumDir: filepath.Join(cache, "appium"), AdbPort: adbPort, Log: log,
+	})
+	if err != nil {
+		return agent.Options{}, fmt.Errorf("devices of this host: %w", err)
+	}
+	return agent.Options{
+		Client: o.client(reachTime), Drivers: []device.Driver{phones}, DataDir: o.dataDir,
+		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever,
+		Out: p.stdout, Logger: log,
+	}, nil
+}
+
+// runAgent works until the worker has reason to end. The first signal lets it end in order, the second at once.
+func (p *program) runAgent(ctx context.Context, o agent.Options) error {
+	a, err := agent.New(o)
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	ended, obeyed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(obeyed)
+		for {
+			select {
+			case <-p.signals:
+				if ctx.Err() != nil {
+					a.Kill()
+				}
+				stop()
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err = a.Run(ctx)
+	close(ended)
+	<-obeyed
+	stop()
+	if errors.Is(err, agent.ErrThirdFailure) {
+		return exitWith(exitTestFailed)
+	}
+	return err
+}
