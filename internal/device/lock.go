@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"qgjob"
@@ -20,7 +21,10 @@ import (
 const HostLockDir = "/tmp/qgjob-locks"
 
 // Held is a device lock that this process holds.
-type Held struct{ file *os.File }
+type Held struct {
+	file *os.File
+	once sync.Once
+}
 
 // Lock takes the lock of a serial in a directory, which is made, writable for everybody, when it is
 // missing. It does not wait: when anybody has the lock, in this process or another, of this user or
@@ -40,16 +44,21 @@ func Lock(dir, serial string) (*Held, error) {
 			}
 			return nil, Failf(qgjob.CauseHostFailed, "the lock of device %s (%s) cannot be taken: %w", serial, path, err)
 		}
-		// Somebody who tidies up may have removed the file between open and lock: a lock that nobody else can find is none.
+		// Its last holder may have removed the file between open and lock: a lock that nobody else can find is none.
 		if same, err := isSameFile(file, path); err == nil && same {
-			return &Held{file}, nil
+			return &Held{file: file}, nil
 		}
 		file.Close()
 	}
 }
 
 // Unlock gives the lock back. It is idempotent.
-func (h *Held) Unlock() { h.file.Close() }
+func (h *Held) Unlock() {
+	h.once.Do(func() {
+		os.Remove(h.file.Name()) // while it is held; another user's stays
+		h.file.Close()
+	})
+}
 
 func isSameFile(file *os.File, path string) (bool, error) {
 	mine, err := file.Stat()

@@ -44,7 +44,6 @@ type Options struct {
 	Serials   []string // drive only these; one of the form host:port is connected to when it is not. Empty: whatever is there
 	DataDir   string   // for what is kept about devices
 	AppiumDir string   // for the install of Appium; empty: <DataDir>/appium
-	LockDir   string   // for device locks; empty: device.HostLockDir, which all workers of a host share
 	AdbPort   int      // of the adb server; 0: as ANDROID_ADB_SERVER_PORT says
 	Log       *slog.Logger
 }
@@ -69,7 +68,6 @@ func New(opts Options) (*Driver, error) {
 	if opts.AppiumDir == "" {
 		opts.AppiumDir = filepath.Join(opts.DataDir, "appium")
 	}
-	opts.LockDir = cmp.Or(opts.LockDir, device.HostLockDir)
 	opts.AdbPort = cmp.Or(opts.AdbPort, adb.PortFromEnv())
 	dir, err := filepath.Abs(opts.DataDir)
 	if err != nil {
@@ -119,7 +117,7 @@ func (d *Driver) List(ctx context.Context) ([]device.Info, error) {
 
 // Open implements device.Driver.
 func (d *Driver) Open(ctx context.Context, serial string) (device.Session, error) {
-	held, err := device.Lock(d.opts.LockDir, serial)
+	held, err := device.Lock(device.HostLockDir, serial)
 	if err != nil {
 		return nil, err
 	}

@@ -132,7 +132,7 @@ func (s *session) ensurePort(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	s.systemPort, s.portHeld, err = device.ReservePort(s.d.opts.LockDir, firstSystemPort, lastSystemPort)
+	s.systemPort, s.portHeld, err = device.ReservePort(device.HostLockDir, firstSystemPort, lastSystemPort)
 	return err
 }
 

@@ -260,3 +260,6 @@ func portTaken(logPath string) bool {
 	data, err := os.ReadFile(logPath)
 	return err == nil && bytes.Contains(data[max(0, len(data)-4<<10):], []byte("EADDRINUSE"))
 }
+
+// PID is the id of the server's process and of its process group.
+func (s *Server) PID() int { return s.process.Pid }

@@ -1,0 +1,148 @@
+package android
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"qgjob"
+	"qgjob/internal/device"
+	"qgjob/internal/device/devicetest"
+	"qgjob/internal/phonesim"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const testPackage = "com.example.shop"
+
+func TestSuite(t *testing.T) {
+	devicetest.Run(t, func(t *testing.T) devicetest.Harness {
+		const installTime = 700 * time.Millisecond
+		phone := startPhone(t, phonesim.Options{InstallTime: installTime})
+		h := newHost(t, phone.Addr())
+		return devicetest.Harness{
+			Driver: func() device.Driver { return h.driver(t) },
+			Serial: phone.Addr(),
+			Phone:  &simulated{t: t, phone: phone, host: h},
+			Builds: [3]device.Build{
+				buildAPK(t, h.dir, phonesim.App{VersionCode: 5, Label: "one"}),
+				buildAPK(t, h.dir, phonesim.App{VersionCode: 5, Label: "two"}),
+				buildAPK(t, h.dir, phonesim.App{VersionCode: 4, Label: "three"}),
+			},
+			InstallTime: installTime,
+			KillServer: func(s device.Session) {
+				server := s.(*session).server
+				syscall.Kill(server.PID(), syscall.SIGKILL)
+				<-server.Done()
+			},
+			ServerGone: func(s device.Session) func() bool {
+				pid := s.(*session).server.PID()
+				return func() bool { return devicetest.GroupGone(pid) }
+			},
+		}
+	})
+}
+
+// host is a host with an adb server of its own, and what workers on it share.
+type host struct {
+	dir     string
+	port    int
+	serials []string
+}
+
+func newHost(t *testing.T, serials ...string) *host {
+	t.Helper()
+	return &host{dir: t.TempDir(), port: devicetest.ADBServer(t), serials: serials}
+}
+
+func (h *host) driver(t *testing.T) *Driver {
+	t.Helper()
+	d, err := New(Options{
+		Serials: h.serials, DataDir: filepath.Join(h.dir, "data"), AppiumDir: devicetest.AppiumDir(t),
+		AdbPort: h.port, Log: devicetest.Log(t),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func startPhone(t *testing.T, o phonesim.Options) *phonesim.Phone {
+	t.Helper()
+	phone, err := phonesim.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { phone.Close() })
+	return phone
+}
+
+func buildAPK(t *testing.T, dir string, app phonesim.App) device.Build {
+	t.Helper()
+	app.Package = testPackage
+	app.Model = &phonesim.Model{Start: "home", Screens: map[string]phonesim.Screen{
+		"home": {Elements: []phonesim.Element{{ID: "title", Text: "Welcome"}}},
+	}}
+	content, err := phonesim.BuildAPK(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	b := device.Build{
+		Path: filepath.Join(dir, app.Label+".apk"), SHA256: hex.EncodeToString(sum[:]), Package: testPackage,
+		Activity: testPackage + ".MainActivity", VersionCode: int64(app.VersionCode),
+		Key: qgjob.App{OrgID: "qualgent", AppVersionID: app.Label, BuildSHA256: hex.EncodeToString(sum[:])},
+	}
+	if err := os.WriteFile(b.Path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// simulated is a simulated phone as the suite's Phone.
+type simulated struct {
+	t     *testing.T
+	phone *phonesim.Phone
+	host  *host
+}
+
+func (s *simulated) Account(pkg string) devicetest.Account {
+	l := s.phone.Ledger()
+	return devicetest.Account{
+		Installs: l.Packages[pkg].Installs, Resets: l.Packages[pkg].DataResets, SHA256: l.Installed[pkg].SHA256,
+		Running: l.Foreground == pkg, OpenSessions: l.SessionsOpened - l.SessionsClosed,
+	}
+}
+
+// Replace installs as somebody with adb at hand would.
+func (s *simulated) Replace(b device.Build) {
+	other := &session{d: s.host.driver(s.t), serial: s.phone.Addr(), log: devicetest.Log(s.t)}
+	v, err := other.stream(s.t.Context(), apk{b.Path, b.SHA256, b.Package})
+	if err != nil || v != "Success" {
+		s.t.Fatalf("install by hand: %v %v", v, err)
+	}
+}
+
+func (s *simulated) Hurt(trouble devicetest.Trouble) {
+	set := func(f phonesim.Fault) {
+		if err := s.phone.SetFault(f); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	switch {
+	case trouble.Offline:
+		set(phonesim.Fault{Kind: phonesim.FaultOffline})
+	case trouble.Hang:
+		set(phonesim.Fault{Kind: phonesim.FaultHang})
+	case trouble.Refuse != "":
+		set(phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: trouble.Refuse})
+	}
+}
+
+func (s *simulated) Heal() { s.phone.ClearFaults() }

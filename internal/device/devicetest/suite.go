@@ -1,0 +1,404 @@
+// Package devicetest is the suite that every device driver passes, over real devices or over simulated
+// ones on their real wire protocols, and what such tests need of a host.
+//
+// A driver's test says how to get a phone of its kind and how to hurt it; the suite states what a worker
+// can rely on whatever the phone is.
+package devicetest
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+// Harness is a host with one phone, and what a test may do to them.
+type Harness struct {
+	// Driver makes a driver as another worker of the same host would have it. All see the phone.
+	Driver func() device.Driver
+	Serial string
+	Phone  Phone
+	// Builds are of one package and one version name, with different bytes; the version code of the last is the lowest.
+	Builds [3]device.Build
+	// InstallTime is how long an install takes at least.
+	InstallTime time.Duration
+	// KillServer ends a session's Appium as kill -9 does, and waits until it is gone.
+	KillServer func(device.Session)
+	// ServerGone says whether nothing is left of the Appium that a session had when the harness was last asked
+	// with a session that is open.
+	ServerGone func(device.Session) func() bool
+}
+
+// Phone is the phone's own account of what was done to it, and ways to hurt it.
+type Phone interface {
+	Account(pkg string) Account
+	Replace(b device.Build) // installs a build without the driver's knowledge
+	Hurt(Trouble)
+	Heal()
+}
+
+// Account is what happened to a package on a phone.
+type Account struct {
+	Installs, Resets int
+	SHA256           string // of what is installed now, "" for nothing
+	Running          bool
+	OpenSessions     int // of the automation server, for whatever package
+}
+
+// Trouble is something that happens to phones.
+type Trouble struct {
+	Offline bool   // drops off its connection
+	Hang    bool   // keeps its connection and answers nothing
+	Refuse  string // refuses installs with this code
+}
+
+// Run runs the suite. Every case gets a harness of its own.
+func Run(t *testing.T, harness func(t *testing.T) Harness) {
+	cases := []struct {
+		name string
+		run  func(*testing.T, Harness)
+	}{
+		{"ListedOnceWithItsState", listed},
+		{"InstallsOnce", installsOnce},
+		{"OtherBytesAreInstalled", otherBytes},
+		{"LowerVersionIsInstalled", lowerVersion},
+		{"AppReplacedByHandIsNoticed", replacedByHand},
+		{"InstallOutlivesTheWorker", outlivesWorker},
+		{"RefusedInstallHasItsCause", refusedInstall},
+		{"OfflineDuringPrepare", offline},
+		{"HangIsBounded", hang},
+		{"CancelEndsPrepare", cancelPrepare},
+		{"OneWorkerAtATime", oneWorker},
+		{"ClosedSessionRefuses", closedSession},
+		{"SessionsThroughTheEndpoint", sessions},
+		{"EndpointSurvivesKill", killedServer},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.run(t, harness(t))
+		})
+	}
+}
+
+func open(t *testing.T, d device.Driver, serial string) device.Session {
+	t.Helper()
+	s, err := d.Open(t.Context(), serial)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func prepare(t *testing.T, s device.Session, b device.Build) device.Preparation {
+	t.Helper()
+	did, err := s.Prepare(t.Context(), b)
+	if err != nil {
+		t.Fatalf("prepare: %v", err)
+	}
+	return did
+}
+
+func wantInstalled(t *testing.T, h Harness, b device.Build, installs int) {
+	t.Helper()
+	a := h.Phone.Account(b.Package)
+	if a.SHA256 != b.SHA256 {
+		t.Errorf("the phone holds %.12q, want %.12q", a.SHA256, b.SHA256)
+	}
+	if a.Installs != installs {
+		t.Errorf("the phone counts %d installs, want %d", a.Installs, installs)
+	}
+}
+
+func wantCause(t *testing.T, err error, want qgjob.Cause) {
+	t.Helper()
+	if f, ok := errors.AsType[*device.Failure](err); !ok || f.Cause != want {
+		t.Errorf("error %v has cause %q, want %q", err, device.CauseOf(err), want)
+	}
+}
+
+func listed(t *testing.T, h Harness) {
+	infos, err := h.Driver().List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(infos) != 1 {
+		t.Fatalf("listed %d devices, want 1: %+v", len(infos), infos)
+	}
+	i := infos[0]
+	if i.Serial != h.Serial || i.State != qgjob.DeviceIdle || i.Model == "" || i.OSVersion == "" || i.ID == "" || !qgjob.TargetAny.Accepts(i.Kind) {
+		t.Errorf("listed %+v", i)
+	}
+	h.Phone.Hurt(Trouble{Offline: true})
+	Eventually(t, 20*time.Second, "the phone is listed as offline, with advice", func() bool {
+		infos, err := h.Driver().List(t.Context())
+		return err == nil && len(infos) == 1 && infos[0].State == qgjob.DeviceOffline && infos[0].Message != ""
+	})
+}
+
+func installsOnce(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	first := prepare(t, s, b)
+	if !first.Installed || first.Install <= 0 || first.Reset != 0 {
+		t.Errorf("first preparation: %+v", first)
+	}
+	for range 3 {
+		again := prepare(t, s, b)
+		if again.Installed || again.Install != 0 || again.Reset <= 0 {
+			t.Errorf("preparation of an installed build: %+v", again)
+		}
+	}
+	wantInstalled(t, h, b, 1)
+	if n := h.Phone.Account(b.Package).Resets; n != 3 {
+		t.Errorf("the app's data was cleared %d times, want 3", n)
+	}
+}
+
+func otherBytes(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	for i, b := range []device.Build{h.Builds[0], h.Builds[1], h.Builds[0]} {
+		if did := prepare(t, s, b); !did.Installed {
+			t.Errorf("build %d was not installed", i)
+		}
+		wantInstalled(t, h, b, i+1)
+	}
+}
+
+func lowerVersion(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	prepare(t, s, h.Builds[0])
+	prepare(t, s, h.Builds[2])
+	wantInstalled(t, h, h.Builds[2], 2)
+}
+
+func replacedByHand(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	prepare(t, s, h.Builds[0])
+	h.Phone.Replace(h.Builds[1])
+	if did := prepare(t, s, h.Builds[0]); !did.Installed {
+		t.Error("the app was replaced by hand, and the driver believes its memory")
+	}
+	wantInstalled(t, h, h.Builds[0], 3)
+}
+
+func outlivesWorker(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	prepare(t, s, b)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, h.Driver(), h.Serial)
+	if holder, ok := s.(device.Holder); ok {
+		if app, ok := holder.Installed(); !ok || app != b.Key {
+			t.Errorf("a new worker believes that %+v (%v) is installed, want %+v", app, ok, b.Key)
+		}
+	}
+	if did := prepare(t, s, b); did.Installed {
+		t.Error("a new worker installed what was there")
+	}
+	wantInstalled(t, h, b, 1)
+}
+
+func refusedInstall(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	for code, cause := range map[string]qgjob.Cause{
+		"INSTALL_FAILED_INSUFFICIENT_STORAGE":    qgjob.CauseInstallRefused,
+		"INSTALL_FAILED_USER_RESTRICTED":         qgjob.CauseInstallRefused,
+		"INSTALL_FAILED_OLDER_SDK":               qgjob.CauseInstallRefused,
+		"INSTALL_FAILED_NO_MATCHING_ABIS":        qgjob.CauseInstallRefused,
+		"INSTALL_FAILED_INVALID_APK":             qgjob.CauseBadBuild,
+		"INSTALL_PARSE_FAILED_NOT_APK":           qgjob.CauseBadBuild,
+		"INSTALL_PARSE_FAILED_NO_CERTIFICATES":   qgjob.CauseBadBuild,
+		"INSTALL_FAILED_SOMETHING_NOT_KNOWN_YET": qgjob.CauseInstallRefused,
+	} {
+		h.Phone.Hurt(Trouble{Refuse: code})
+		_, err := s.Prepare(t.Context(), h.Builds[0])
+		wantCause(t, err, cause)
+		h.Phone.Heal()
+	}
+	if err := s.Check(t.Context()); err != nil {
+		t.Errorf("check after refused installs: %v", err)
+	}
+	prepare(t, s, h.Builds[0])
+	wantInstalled(t, h, h.Builds[0], 1)
+}
+
+func offline(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	h.Phone.Hurt(Trouble{Hang: true}) // so that it is not over too soon
+	failed := make(chan error, 1)
+	go func() {
+		_, err := s.Prepare(t.Context(), h.Builds[0])
+		failed <- err
+	}()
+	h.Phone.Hurt(Trouble{Offline: true})
+	wantCause(t, <-failed, qgjob.CauseDeviceOffline)
+	wantCause(t, s.Check(t.Context()), qgjob.CauseDeviceOffline)
+	h.Phone.Heal()
+	Eventually(t, 30*time.Second, "the phone is back", func() bool {
+		_, err := h.Driver().List(t.Context())
+		return err == nil && s.Check(t.Context()) == nil
+	})
+	prepare(t, s, h.Builds[0])
+	wantInstalled(t, h, h.Builds[0], h.Phone.Account(h.Builds[0].Package).Installs)
+}
+
+func hang(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	h.Phone.Hurt(Trouble{Hang: true})
+	within(t, 8*time.Second, "check", func() { wantCause(t, s.Check(t.Context()), qgjob.CauseDeviceHung) })
+	within(t, 4*time.Second, "list", func() {
+		if _, err := h.Driver().List(t.Context()); err != nil {
+			t.Errorf("list with a hanging phone: %v", err)
+		}
+	})
+	within(t, 5*time.Second, "prepare with a deadline", func() {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Prepare(ctx, h.Builds[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("prepare with a deadline on a hanging phone: %v", err)
+		}
+	})
+	h.Phone.Heal()
+	Eventually(t, 20*time.Second, "the phone answers again", func() bool { return s.Check(t.Context()) == nil })
+	prepare(t, s, h.Builds[0])
+	wantInstalled(t, h, h.Builds[0], 1)
+}
+
+func cancelPrepare(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	ctx, cancel := context.WithTimeout(t.Context(), h.InstallTime/2)
+	defer cancel()
+	within(t, 3*time.Second, "prepare after its cancel", func() {
+		if _, err := s.Prepare(ctx, h.Builds[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("canceled prepare: %v", err)
+		}
+	})
+	prepare(t, s, h.Builds[0])
+	if a := h.Phone.Account(h.Builds[0].Package); a.SHA256 != h.Builds[0].SHA256 {
+		t.Errorf("the phone holds %.12q", a.SHA256)
+	}
+}
+
+func within(t *testing.T, bound time.Duration, what string, do func()) {
+	t.Helper()
+	began := time.Now()
+	do()
+	if took := time.Since(began); took > bound {
+		t.Errorf("%s took %v, at most %v are allowed", what, took, bound)
+	}
+}
+
+func oneWorker(t *testing.T, h Harness) {
+	one, other := h.Driver(), h.Driver()
+	s := open(t, one, h.Serial)
+	for _, d := range []device.Driver{one, other} {
+		if _, err := d.Open(t.Context(), h.Serial); !errors.Is(err, device.ErrInUse) {
+			t.Errorf("second open: %v, want ErrInUse", err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, other, h.Serial)
+	prepare(t, s, h.Builds[0])
+	if _, err := one.Open(t.Context(), "no-such-device"); err == nil {
+		t.Error("a device that is not there was opened")
+	} else {
+		wantCause(t, err, qgjob.CauseDeviceOffline)
+	}
+}
+
+func closedSession(t *testing.T, h Harness) {
+	s := open(t, h.Driver(), h.Serial)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+	if _, err := s.Prepare(t.Context(), h.Builds[0]); err == nil {
+		t.Error("a closed session prepares")
+	}
+	if _, err := s.Endpoint(t.Context()); err == nil {
+		t.Error("a closed session has an endpoint")
+	}
+	if err := s.Check(t.Context()); err == nil {
+		t.Error("a closed session checks")
+	}
+}
+
+func endpoint(t *testing.T, s device.Session) device.Endpoint {
+	t.Helper()
+	e, err := s.Endpoint(t.Context())
+	if err != nil {
+		t.Fatalf("endpoint: %v", err)
+	}
+	return e
+}
+
+func release(t *testing.T, s device.Session) {
+	t.Helper()
+	if err := s.Release(t.Context()); err != nil {
+		t.Fatalf("release: %v", err)
+	}
+}
+
+// sessions is three jobs on a warm server: one leaves its session open, one ends it, one follows.
+func sessions(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	var url string
+	for job := range 3 {
+		prepare(t, s, b)
+		e := endpoint(t, s)
+		if url == "" {
+			url = e.URL
+		}
+		if e.URL != url {
+			t.Errorf("job %d has endpoint %s, the one before %s: the server did not stay warm", job, e.URL, url)
+		}
+		began := time.Now()
+		id := openSession(t, e, b)
+		t.Logf("job %d: session %s took %v", job, id, time.Since(began).Round(time.Millisecond))
+		if a := h.Phone.Account(b.Package); !a.Running || a.OpenSessions != 1 {
+			t.Errorf("in a session the phone says %+v", a)
+		}
+		if job == 1 {
+			if err := Command(t.Context(), e, "DELETE", "/session/"+id, nil, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		release(t, s)
+		release(t, s)
+		if a := h.Phone.Account(b.Package); a.Running || a.OpenSessions != 0 {
+			t.Errorf("after a release the phone says %+v", a)
+		}
+	}
+	wantInstalled(t, h, b, 1)
+	gone := h.ServerGone(s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 5*time.Second, "a closed session leaves no processes", gone)
+}
+
+func killedServer(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
+	gone := h.ServerGone(s)
+	h.KillServer(s)
+	Eventually(t, 10*time.Second, "the killed server's children are gone", gone)
+	release(t, s)
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
+	release(t, s)
+	wantInstalled(t, h, b, 1)
+}
