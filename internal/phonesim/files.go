@@ -2,7 +2,6 @@ package phonesim
 
 import (
 	"bytes"
-	"errors"
 	"io"
 	"path"
 	"slices"
@@ -24,7 +23,15 @@ const (
 	modeKind      = 0o170000
 )
 
-var errNoFile = errors.New("No such file or directory") //nolint:staticcheck // the words that Android prints
+// fileError is why a file cannot be read, in the words that Android prints.
+type fileError string
+
+func (e fileError) Error() string { return string(e) }
+
+const (
+	errNoFile      = fileError("No such file or directory")
+	errIsDirectory = fileError("Is a directory")
+)
 
 // folders are there on every phone.
 var folders = []string{
@@ -89,7 +96,7 @@ func (p *Phone) readFile(name string) ([]byte, error) {
 	case !ok:
 		return nil, errNoFile
 	case f.mode&modeKind == modeDirectory&modeKind:
-		return nil, errors.New("Is a directory") //nolint:staticcheck // the words that Android prints
+		return nil, errIsDirectory
 	}
 	return f.content, nil
 }

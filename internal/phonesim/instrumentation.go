@@ -3,6 +3,7 @@ package phonesim
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -57,7 +58,7 @@ func (p *Phone) startInstrumentation(name string) (*instrumentation, error) {
 	defer p.mu.Unlock()
 	pkg := p.packages[t.pkg]
 	if pkg == nil || pkg.instrumentation == "" || p.packages[pkg.target] == nil {
-		return nil, errors.New("Unable to find instrumentation info for: ComponentInfo{" + name + "}") //nolint:staticcheck // the words that Android prints
+		return nil, fmt.Errorf("%s: no such instrumentation is installed", name)
 	}
 	if t.pkg != uiautomatorTest {
 		return nil, errors.New("the simulated phone runs no other instrumentation than the UiAutomator2 server's")

@@ -57,17 +57,18 @@ func (s *screenSearch) scroll(by int) {
 // scrollTo brings the first match of a selector onto the screen and returns it.
 func (s *screenSearch) scrollTo(selector *uiSelector) []*node {
 	whole := s.phone.tree(s.now, true).root
-	for _, n := range selector.find(whole) {
-		switch {
-		case n.bounds.bottom > screenHeight:
-			s.scroll(n.bounds.bottom - screenHeight)
-		case n.bounds.top < statusBar:
-			s.scroll(n.bounds.top - statusBar)
-		}
-		s.from = s.phone.tree(s.now, false).root
-		return selector.find(s.from)
+	found := selector.find(whole)
+	if len(found) == 0 {
+		return nil
 	}
-	return nil
+	switch at := found[0].bounds; {
+	case at.bottom > screenHeight:
+		s.scroll(at.bottom - screenHeight)
+	case at.top < statusBar:
+		s.scroll(at.top - statusBar)
+	}
+	s.from = s.phone.tree(s.now, false).root
+	return selector.find(s.from)
 }
 
 // byUID returns the element with an id that the UiAutomator2 server gave out, nil when it is gone.
