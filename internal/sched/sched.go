@@ -49,7 +49,3 @@ type Assignment struct {
 	Lane     int    // index in Snapshot.Lanes
 	Reason   string // a sentence for people
 }
-
-// Plan gives free devices work: no device twice, no lane more jobs than it has. It does not depend on the
-// order of the snapshot's devices and lanes.
-func Plan(s Snapshot, now time.Time) []Assignment { return nil }

@@ -1,0 +1,151 @@
+package store
+
+import (
+	"database/sql"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"qgjob"
+)
+
+// dialect is everything in which the two databases differ, apart from how they are opened.
+type dialect struct {
+	kind      string
+	begin     []string          // statements that open a write transaction, alone among all servers
+	clock     string            // selects the milliseconds since 1970
+	snapshot  *sql.TxOptions    // for several reads of one moment
+	words     *strings.Replacer // of the migrations
+	setwise   bool              // a bulk statement takes all its rows at once
+	claim     *bulk             // the oldest jobs of lanes
+	notify    string            // tells other servers of a commit's topics; empty where there are none
+	translate func(error) error // gives a database error its qgjob code
+}
+
+// A bulk is one statement over many rows, written once for both databases. PostgreSQL gets all the rows as
+// arrays in one round trip, SQLite runs it prepared, row by row: the fastest way in each. In its text
+//
+//	{1}      is the row's first value (a parameter, or a column of unnest)
+//	{values} is what an insert inserts
+//	{from}   is an update's from clause, empty on SQLite
+//	{from,}  begins the from clause of a select or of an update that has one anyway
+//
+// kinds tells the values' types: t text, i integer, b boolean.
+type bulk struct {
+	text  string
+	kinds string
+
+	once     sync.Once
+	rendered [2]string
+}
+
+func newBulk(kinds, text string) *bulk { return &bulk{text: text, kinds: kinds} }
+
+var pgTypes = map[byte]string{'t': "text", 'i': "bigint", 'b': "boolean"}
+
+func (b *bulk) sql(d *dialect) string {
+	b.once.Do(func() {
+		var lite, pg []string
+		var params, arrays, names []string
+		for i := range len(b.kinds) {
+			n := strconv.Itoa(i + 1)
+			params = append(params, "$"+n)
+			arrays = append(arrays, "$"+n+"::"+pgTypes[b.kinds[i]]+"[]")
+			names = append(names, "c"+n)
+			lite = append(lite, "{"+n+"}", "$"+n)
+			pg = append(pg, "{"+n+"}", "v.c"+n)
+		}
+		rows := "unnest(" + strings.Join(arrays, ", ") + ")"
+		lite = append(lite, "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "")
+		from := "from " + rows + " as v(" + strings.Join(names, ", ") + ")"
+		pg = append(pg, "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from)
+		b.rendered = [2]string{strings.NewReplacer(lite...).Replace(b.text), strings.NewReplacer(pg...).Replace(b.text)}
+	})
+	if d.setwise {
+		return b.rendered[1]
+	}
+	return b.rendered[0]
+}
+
+// arrays turns rows into one array a column.
+func (b *bulk) arrays(rows [][]any) []any {
+	columns := make([]any, len(b.kinds))
+	for i := range len(b.kinds) {
+		switch b.kinds[i] {
+		case 't':
+			columns[i] = column(rows, i, text)
+		case 'i':
+			columns[i] = column(rows, i, integer)
+		default:
+			columns[i] = column(rows, i, func(v any) bool { return v.(bool) })
+		}
+	}
+	return columns
+}
+
+func column[T any](rows [][]any, i int, as func(any) T) []T {
+	c := make([]T, len(rows))
+	for n, row := range rows {
+		c[n] = as(row[i])
+	}
+	return c
+}
+
+// values converts one row for a statement of its own.
+func values(row []any) []any {
+	out := make([]any, len(row))
+	for i, v := range row {
+		switch v := v.(type) {
+		case bool, []byte, int64:
+			out[i] = v
+		case int:
+			out[i] = int64(v)
+		default:
+			out[i] = text(v)
+		}
+	}
+	return out
+}
+
+func integer(v any) int64 {
+	switch v := v.(type) {
+	case int:
+		return int64(v)
+	case int64:
+		return v
+	}
+	panic(fmt.Sprintf("store: %T is no integer of a statement", v))
+}
+
+// text returns a value of any of the vocabulary's string types as the databases can hold it: valid UTF-8
+// without NUL, which PostgreSQL has no room for.
+func text(v any) string {
+	var s string
+	switch v := v.(type) {
+	case string:
+		s = v
+	case qgjob.JobState:
+		s = string(v)
+	case qgjob.Target:
+		s = string(v)
+	case qgjob.Trigger:
+		s = string(v)
+	case qgjob.Outcome:
+		s = string(v)
+	case qgjob.Cause:
+		s = string(v)
+	case qgjob.DeviceState:
+		s = string(v)
+	default:
+		panic(fmt.Sprintf("store: %T is no text of a statement", v))
+	}
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\uFFFD")
+	}
+	return s
+}

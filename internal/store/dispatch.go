@@ -1,0 +1,232 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"slices"
+
+	"qgjob"
+	"qgjob/internal/sched"
+)
+
+// laneLimit bounds how many lanes of each target a plan sees, the most urgent ones: a decision costs the
+// same whatever waits behind them.
+const laneLimit = 256
+
+type dispatchCall struct{ attempts int }
+
+// dispatches runs after everything else of its batch, once for all who asked.
+var dispatches = &step{order: dispatchStep, run: func(ctx context.Context, t *tx, calls []*call) error {
+	n, err := t.dispatch(ctx)
+	for _, c := range calls {
+		c.arg.(*dispatchCall).attempts = n
+		n = 0
+	}
+	return err
+}}
+
+// Dispatch plans all waiting devices together and gives them jobs, in one transaction. It returns how many
+// attempts it made.
+func (s *Store) Dispatch(ctx context.Context) (int, error) {
+	c := &dispatchCall{}
+	err := s.writer.do(ctx, dispatches, c, 1)
+	return c.attempts, err
+}
+
+// fleetDevice is a live device with its worker.
+type fleetDevice struct {
+	sched.Device
+	worker string
+}
+
+func (t *tx) dispatch(ctx context.Context) (int, error) {
+	fleet, err := t.fleet(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var free []fleetDevice
+	for _, d := range fleet {
+		if d.Free {
+			free = append(free, d)
+		}
+	}
+	if len(free) == 0 {
+		return 0, nil
+	}
+	lanes, err := t.urgentLanes(ctx, free)
+	if err != nil || len(lanes) == 0 {
+		return 0, err
+	}
+	snapshot := sched.Snapshot{Lanes: lanes}
+	workers := map[string]string{}
+	for _, d := range fleet {
+		snapshot.Devices = append(snapshot.Devices, d.Device)
+		workers[d.ID] = d.worker
+	}
+	plan := sched.Plan(snapshot, at(t.now))
+	jobs, err := t.claim(ctx, lanes, plan)
+	if err != nil {
+		return 0, err
+	}
+	for i, a := range plan {
+		if err := t.assign(jobs[i], a, workers[a.DeviceID]); err != nil {
+			return 0, err
+		}
+	}
+	return len(plan), t.execAll(ctx, noWait, assigned(plan))
+}
+
+var noWait = newBulk("t", `update devices set waiting_until_ms = 0 {from} where id = {1}`)
+
+func assigned(plan []sched.Assignment) [][]any {
+	rows := make([][]any, len(plan))
+	for i, a := range plan {
+		rows[i] = []any{a.DeviceID}
+	}
+	return rows
+}
+
+// assign opens an attempt of a job on a device.
+func (t *tx) assign(j *job, a sched.Assignment, worker string) error {
+	j.Attempts++
+	if j.StartedAt == nil {
+		now := at(t.now)
+		j.StartedAt = &now
+	}
+	t.attempts = append(t.attempts, []any{
+		t.newID(), j.seq, j.Attempts, j.OrgID, worker, a.DeviceID, newToken(j.Attempts), a.Reason, t.now, t.expiry(),
+	})
+	t.publish(TopicWorker(worker))
+	return t.move(j, qgjob.Assign, qgjob.Event{Attempt: j.Attempts, DeviceID: a.DeviceID, Message: a.Reason})
+}
+
+// fleet reads the devices of live workers, with what they run.
+func (t *tx) fleet(ctx context.Context) ([]fleetDevice, error) {
+	var fleet []fleetDevice
+	err := t.query(ctx, func(row scanner) error {
+		var d fleetDevice
+		var app qgjob.App
+		var waitingUntil int64
+		var org, version, target sql.NullString
+		err := row.Scan(&d.ID, &d.Kind, &d.worker, &app.OrgID, &app.AppVersionID, &app.BuildSHA256, &waitingUntil, &org, &version, &target)
+		if app.OrgID != "" {
+			d.Installed = &app
+		}
+		if org.Valid {
+			d.Serving = &sched.Group{OrgID: org.String, AppVersionID: version.String, Target: qgjob.Target(target.String)}
+		}
+		d.Free = waitingUntil > t.now && d.Serving == nil
+		fleet = append(fleet, d)
+		return err
+	}, `
+		select d.id, d.kind, d.worker_id, d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.waiting_until_ms,
+			j.org_id, j.app_version_id, j.target
+		from devices d
+		join workers w on w.id = d.worker_id
+		left join attempts a on a.device_id = d.id and a.outcome = ''
+		left join jobs j on j.seq = a.job_seq
+		where d.worker_id <> '' and w.seen_at_ms > $1 and d.state in ('idle', 'busy')`, t.now-t.w.lease.Milliseconds())
+	return fleet, err
+}
+
+const laneColumns = `l.org_id, l.app_version_id, l.target, l.priority, l.prefer_device, l.avoid_device, l.queued, l.oldest_seq,
+	(select r.submitted_at_ms from jobs j, runs r where j.seq = l.oldest_seq and r.seq = j.run_seq)`
+
+var (
+	selectPreferring = newBulk("t", `
+		select `+laneColumns+` {from,} lanes l where l.prefer_device = {1} and l.prefer_device <> '' and l.queued > 0`)
+	selectInstalled = newBulk("tt", `
+		select `+laneColumns+` {from,} lanes l where l.org_id = {1} and l.app_version_id = {2} and l.queued > 0`)
+)
+
+// urgentLanes reads the lanes that a plan for the free devices needs: the most urgent of each target that they
+// serve, those that prefer one of them, and those of the apps that are on them.
+func (t *tx) urgentLanes(ctx context.Context, free []fleetDevice) ([]sched.Lane, error) {
+	found := map[lane]sched.Lane{}
+	add := func(row scanner) error {
+		var l sched.Lane
+		var oldest int64
+		err := row.Scan(&l.OrgID, &l.AppVersionID, &l.Target, &l.Priority, &l.Prefer, &l.Avoid, &l.Queued, &l.OldestSeq, &oldest)
+		l.Oldest = at(oldest)
+		found[laneKey(l)] = l
+		return err
+	}
+	kinds := map[qgjob.Target]bool{}
+	apps := map[qgjob.App]bool{}
+	var devices, installed [][]any
+	for _, d := range free {
+		kinds[d.Kind] = true
+		devices = append(devices, []any{d.ID})
+		if d.Installed != nil && !apps[*d.Installed] {
+			apps[*d.Installed] = true
+			installed = append(installed, []any{d.Installed.OrgID, d.Installed.AppVersionID})
+		}
+	}
+	for _, target := range qgjob.Targets {
+		if !slices.ContainsFunc(slices.Collect(maps.Keys(kinds)), target.Accepts) {
+			continue
+		}
+		err := t.query(ctx, add, `
+			select `+laneColumns+` from lanes l where l.target = $1 and l.queued > 0
+			order by l.priority, l.oldest_seq limit $2`, target, laneLimit)
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := t.queryAll(ctx, selectPreferring, devices, add); err != nil {
+		return nil, err
+	}
+	if err := t.queryAll(ctx, selectInstalled, installed, add); err != nil {
+		return nil, err
+	}
+	return slices.Collect(maps.Values(found)), nil
+}
+
+func laneKey(l sched.Lane) lane {
+	return lane{org: l.OrgID, appVersion: l.AppVersionID, target: l.Target, priority: l.Priority, prefer: l.Prefer, avoid: l.Avoid}
+}
+
+// claim reads the job of each assignment of a plan: the lanes' oldest, in the plan's order.
+func (t *tx) claim(ctx context.Context, lanes []sched.Lane, plan []sched.Assignment) ([]*job, error) {
+	takers := map[int][]int{} // of a lane: indexes in plan
+	for i, a := range plan {
+		takers[a.Lane] = append(takers[a.Lane], i)
+	}
+	var rows [][]any
+	for n, of := range takers {
+		row := append([]any{n}, laneKey(lanes[n]).columns()...)
+		rows = append(rows, append(row, lanes[n].OldestSeq, len(of)))
+	}
+	oldest := map[int][]int64{}
+	err := t.queryAll(ctx, t.w.d.claim, rows, func(row scanner) error {
+		var n int
+		var seq int64
+		err := row.Scan(&n, &seq)
+		oldest[n] = append(oldest[n], seq)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	seqs := make([]int64, len(plan))
+	for n, of := range takers {
+		slices.Sort(oldest[n])
+		if len(oldest[n]) < len(of) {
+			return nil, fmt.Errorf("lane %v counts %d queued jobs, but only %d of the %d planned are there", laneKey(lanes[n]), lanes[n].Queued, len(oldest[n]), len(of))
+		}
+		for i, taker := range of {
+			seqs[taker] = oldest[n][i]
+		}
+	}
+	loaded, err := t.load(ctx, seqs)
+	if err != nil {
+		return nil, err
+	}
+	jobs := make([]*job, len(plan))
+	for i, seq := range seqs {
+		jobs[i] = loaded[seq]
+	}
+	return jobs, nil
+}

@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"qgjob"
+)
+
+// Reap ends the attempts whose lease ran out and forgets workers unseen for a lease. It returns how many
+// attempts it ended. Any server may call it at any time; not to do so for one lease after a start or a
+// stall is its caller's rule.
+func (s *Store) Reap(ctx context.Context) (int, error) {
+	n := 0
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		var lost []*attempt
+		err := t.query(ctx, collectAttempts(&lost), `
+			select `+attemptColumns+` from attempts a where a.outcome = '' and a.expires_at_ms <= $1 order by a.expires_at_ms, a.id limit $2`,
+			t.now, reapLimit)
+		if err != nil {
+			return err
+		}
+		if err := t.endAll(ctx, lost, lostResult(t.w.lease)); err != nil {
+			return err
+		}
+		var gone []string
+		err = t.query(ctx, func(row scanner) error {
+			var id string
+			err := row.Scan(&id)
+			gone = append(gone, id)
+			return err
+		}, `select id from workers where seen_at_ms <= $1 order by id limit $2`, t.now-t.w.lease.Milliseconds(), reapLimit)
+		if err != nil {
+			return err
+		}
+		if err := t.forget(ctx, gone); err != nil {
+			return err
+		}
+		n = len(lost)
+		return t.sweep(ctx)
+	})
+	return n, err
+}
+
+// reapLimit bounds one transaction; what is over comes with the next.
+const reapLimit = 1000
+
+func lostResult(lease time.Duration) func(*attempt) qgjob.Result {
+	return func(a *attempt) qgjob.Result {
+		if !a.acknowledged {
+			return qgjob.Result{Outcome: qgjob.OutcomeLost, Cause: qgjob.CauseNotDelivered, Message: "its worker never received it"}
+		}
+		return qgjob.Result{
+			Outcome: qgjob.OutcomeLost, Cause: qgjob.CauseLeaseExpired,
+			Message: fmt.Sprintf("worker %s was not heard of for %s", a.worker, lease),
+		}
+	}
+}
+
+// sweep deletes what nobody can ask for any more: keys past their window, and lanes that are empty.
+func (t *tx) sweep(ctx context.Context) error {
+	if err := t.exec(ctx, `delete from idempotency_keys where created_at_ms <= $1`, t.now-IdempotencyWindow.Milliseconds()); err != nil {
+		return err
+	}
+	return t.exec(ctx, `delete from lanes where queued = 0`)
+}

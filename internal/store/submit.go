@@ -1,0 +1,241 @@
+package store
+
+import (
+	"context"
+
+	"qgjob"
+)
+
+type submitCall struct {
+	Submission
+	run     qgjob.Run // when created
+	known   string    // id of the run that the key names, when not created
+	created bool
+}
+
+var submits = &step{order: submitStep, run: runSubmits}
+
+// Submit makes a run, or returns the one that the idempotency key names (created is false).
+func (s *Store) Submit(ctx context.Context, sub Submission) (run qgjob.Run, created bool, err error) {
+	if len(sub.Jobs) == 0 {
+		return qgjob.Run{}, false, qgjob.Errorf(qgjob.CodeInvalid, "the submit holds no jobs: name at least one test")
+	}
+	c := &submitCall{Submission: sub}
+	if err := s.writer.do(ctx, submits, c, 1+len(sub.Jobs)); err != nil {
+		return qgjob.Run{}, false, err
+	}
+	if c.created {
+		return c.run, true, nil
+	}
+	run, err = s.Run(ctx, sub.OrgID, c.known)
+	return run, false, err
+}
+
+// knownKey is what is remembered of an idempotency key.
+type knownKey struct {
+	bodyHash string
+	runID    string
+	runSeq   int64
+	jobs     int
+	over     bool // the run ended, and did not pass
+}
+
+type orgKey struct{ org, key string }
+
+type appVersion struct{ org, id string }
+
+// newestBuild stands for a build that the submission leaves open.
+const newestBuild = ""
+
+type buildKey struct {
+	appVersion
+	sha256 string
+}
+
+var (
+	selectKeys = newBulk("tti", `
+		select k.org_id, k.key, k.body_hash, r.id, r.seq, r.jobs
+		{from,} idempotency_keys k, runs r
+		where k.org_id = {1} and k.key = {2} and k.created_at_ms > {3} and r.seq = k.run_seq`)
+	selectNewestBuild = newBulk("tt", `
+		select {1}, {2}, sha256 {from,} builds b
+		where b.org_id = {1} and b.app_version_id = {2}
+			and b.number = (select max(n.number) from builds n where n.org_id = {1} and n.app_version_id = {2})`)
+	selectBuild = newBulk("ttt", `
+		select {1}, {2}, sha256 {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {3}`)
+)
+
+func runSubmits(ctx context.Context, t *tx, calls []*call) error {
+	keys, err := t.knownKeys(ctx, calls)
+	if err != nil {
+		return err
+	}
+	builds, err := t.knownBuilds(ctx, calls)
+	if err != nil {
+		return err
+	}
+	var fresh []*submitCall
+	jobs := 0
+	for _, c := range calls {
+		sub := c.arg.(*submitCall)
+		sub.run, sub.known, sub.created = qgjob.Run{}, "", false
+		if c.err = t.admit(sub, keys, builds); c.err == nil && sub.created {
+			fresh = append(fresh, sub)
+			jobs += len(sub.Jobs)
+		}
+	}
+	if jobs == 0 {
+		return nil
+	}
+	seq, err := t.next(ctx, "jobs", jobs)
+	if err != nil {
+		return err
+	}
+	for _, sub := range fresh {
+		if err := t.add(sub, seq); err != nil {
+			return err
+		}
+		seq += int64(len(sub.Jobs))
+	}
+	return nil
+}
+
+// admit decides whether a submission makes a run, and prepares it. Keys of the batch are added to keys: of
+// two calls with one key the first makes the run.
+func (t *tx) admit(sub *submitCall, keys map[orgKey]*knownKey, builds map[buildKey]string) error {
+	key := orgKey{sub.OrgID, sub.IdempotencyKey}
+	known := keys[key]
+	if known != nil {
+		if known.bodyHash != sub.BodyHash {
+			return qgjob.Errorf(qgjob.CodeConflict,
+				"idempotency key %q was used for another request of organization %s: use another key, or send the same request", sub.IdempotencyKey, sub.OrgID)
+		}
+		if !sub.RepeatFailed || !known.over {
+			sub.known = known.runID
+			return nil
+		}
+	}
+	app := appVersion{sub.OrgID, sub.AppVersionID}
+	build, ok := builds[buildKey{app, sub.BuildSHA256}]
+	if !ok && sub.BuildSHA256 != newestBuild {
+		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
+	}
+	sub.created = true
+	sub.run = qgjob.Run{ID: t.newID(), OrgID: sub.OrgID, AppVersionID: sub.AppVersionID, SubmittedAt: at(t.now), State: qgjob.Queued}
+	sub.BuildSHA256 = build
+	if known != nil {
+		sub.run.PreviousID = known.runID
+	}
+	if sub.IdempotencyKey != "" {
+		keys[key] = &knownKey{bodyHash: sub.BodyHash, runID: sub.run.ID}
+	}
+	return nil
+}
+
+// add collects the rows of a new run.
+func (t *tx) add(sub *submitCall, seq int64) error {
+	run := &sub.run
+	t.runs = append(t.runs, []any{
+		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID,
+		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now,
+	})
+	if sub.IdempotencyKey != "" {
+		t.keys = append(t.keys, []any{run.OrgID, sub.IdempotencyKey, sub.BodyHash, seq, t.now})
+	}
+	run.Jobs = make([]qgjob.Job, len(sub.Jobs))
+	for i, spec := range sub.Jobs {
+		j := &job{seq: seq + int64(i), Job: qgjob.Job{
+			ID: t.newID(), RunID: run.ID, OrgID: run.OrgID, AppVersionID: run.AppVersionID,
+			TestPath: spec.TestPath, Priority: spec.Priority, Target: spec.Target,
+			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath,
+			SubmittedAt: run.SubmittedAt,
+		}}
+		if err := t.move(j, qgjob.Submit, qgjob.Event{}); err != nil {
+			return err
+		}
+		t.jobs = append(t.jobs, []any{j.seq, j.ID, seq, j.OrgID, j.AppVersionID, j.Target, j.TestPath, j.Priority, j.State, j.events})
+		run.Jobs[i] = j.Job
+	}
+	return nil
+}
+
+// knownKeys looks up the idempotency keys of a batch.
+func (t *tx) knownKeys(ctx context.Context, calls []*call) (map[orgKey]*knownKey, error) {
+	keys := map[orgKey]*knownKey{}
+	repeats := map[orgKey]bool{} // keys whose run's verdict matters
+	var rows [][]any
+	for _, c := range calls {
+		sub := c.arg.(*submitCall)
+		if sub.IdempotencyKey == "" {
+			continue
+		}
+		key := orgKey{sub.OrgID, sub.IdempotencyKey}
+		if _, seen := repeats[key]; !seen {
+			rows = append(rows, []any{key.org, key.key, t.now - IdempotencyWindow.Milliseconds()})
+		}
+		repeats[key] = repeats[key] || sub.RepeatFailed
+	}
+	err := t.queryAll(ctx, selectKeys, rows, func(row scanner) error {
+		var key orgKey
+		known := &knownKey{}
+		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs)
+		keys[key] = known
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for key, known := range keys {
+		if !repeats[key] {
+			continue
+		}
+		var states []qgjob.JobState
+		err := t.query(ctx, func(row scanner) error {
+			var state qgjob.JobState
+			err := row.Scan(&state)
+			states = append(states, state)
+			return err
+		}, `select state from jobs where seq >= $1 and seq < $2`, known.runSeq, known.runSeq+int64(known.jobs))
+		if err != nil {
+			return nil, err
+		}
+		state := qgjob.RunState(states)
+		known.over = state.IsVerdict() && state != qgjob.Passed
+	}
+	return keys, nil
+}
+
+// knownBuilds looks up the builds that a batch names, and the newest ones of app versions where it names none.
+func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]string, error) {
+	builds := map[buildKey]string{}
+	asked := map[buildKey]bool{}
+	var newest, named [][]any
+	for _, c := range calls {
+		sub := c.arg.(*submitCall)
+		key := buildKey{appVersion{sub.OrgID, sub.AppVersionID}, sub.BuildSHA256}
+		switch {
+		case asked[key]:
+		case sub.BuildSHA256 == newestBuild:
+			newest = append(newest, []any{sub.OrgID, sub.AppVersionID})
+		default:
+			named = append(named, []any{sub.OrgID, sub.AppVersionID, sub.BuildSHA256})
+		}
+		asked[key] = true
+	}
+	scan := func(isNewest bool) func(scanner) error {
+		return func(row scanner) error {
+			var key buildKey
+			err := row.Scan(&key.org, &key.id, &key.sha256)
+			sha256 := key.sha256
+			if isNewest {
+				key.sha256 = newestBuild
+			}
+			builds[key] = sha256
+			return err
+		}
+	}
+	if err := t.queryAll(ctx, selectNewestBuild, newest, scan(true)); err != nil {
+		return nil, err
+	}
+	return builds, t.queryAll(ctx, selectBuild, named, scan(false))
+}

@@ -1,0 +1,320 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"qgjob"
+)
+
+const (
+	queueLimit   = 8192             // calls that may wait; more are told to come again
+	batchCalls   = 512              // calls of one transaction
+	batchWeight  = 20_000           // rows, about, of one transaction
+	batchTimeout = 30 * time.Second // a transaction that takes longer is given up
+)
+
+// The order of a batch's steps.
+const (
+	submitStep = iota
+	pollStep
+	singleStep
+	dispatchStep
+	lastStep = dispatchStep
+)
+
+// A step runs all calls of one kind of a batch within its transaction. Calls that it refuses get their own
+// error; an error that it returns spoils the transaction for all.
+type step struct {
+	order int // steps of a batch run in this order
+	run   func(ctx context.Context, t *tx, calls []*call) error
+}
+
+// single runs calls that have nothing to gain from each other's company. A function that refuses returns
+// a *qgjob.Error before it has changed anything; it may run twice, and starts afresh each time.
+var single = &step{order: singleStep, run: func(ctx context.Context, t *tx, calls []*call) error {
+	for _, c := range calls {
+		err := c.arg.(func(context.Context, *tx) error)(ctx, t)
+		if _, refused := errors.AsType[*qgjob.Error](err); err != nil && !refused {
+			return err
+		}
+		c.err = err
+	}
+	return nil
+}}
+
+// A call is one request in the writer's queue.
+type call struct {
+	step   *step
+	arg    any
+	weight int
+	state  atomic.Int32
+	err    error // its own answer, when the transaction commits
+	done   chan struct{}
+}
+
+const (
+	callWaits = iota
+	callStarted
+	callAbandoned
+)
+
+// writer owns the one connection that writes. Calls that arrive while a transaction is being committed share
+// the next one.
+type writer struct {
+	d      *dialect
+	db     *sql.DB
+	log    *slog.Logger
+	lease  time.Duration
+	shift  *atomic.Int64
+	wakes  *wakes
+	origin string // names this store to the other servers
+
+	mu     sync.RWMutex // held to write while closing
+	closed bool
+	queue  chan *call
+	ended  chan struct{}
+
+	conn *conn // the loop's own
+}
+
+// conn is the writer's connection with its prepared statements.
+type conn struct {
+	c     *sql.Conn
+	stmts map[string]*sql.Stmt
+}
+
+func newWriter(s *Store, log *slog.Logger) *writer {
+	return &writer{
+		d: s.d, db: s.writeDB, log: log, lease: s.lease, shift: &s.shift, wakes: s.wakes, origin: rand.Text(),
+		queue: make(chan *call, queueLimit), ended: make(chan struct{}),
+	}
+}
+
+// write runs a function in the next transaction.
+func (s *Store) write(ctx context.Context, fn func(context.Context, *tx) error) error {
+	return s.writer.do(ctx, single, fn, 1)
+}
+
+// do queues a call and waits for its answer. When ctx ends before the call's batch has begun, the call is
+// taken out and changes nothing; after that its answer is waited for, since it may have been committed.
+func (w *writer) do(ctx context.Context, st *step, arg any, weight int) error {
+	c := &call{step: st, arg: arg, weight: weight, done: make(chan struct{})}
+	if err := w.enqueue(c); err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-ctx.Done():
+	}
+	if c.state.CompareAndSwap(callWaits, callAbandoned) {
+		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: "the request ended before its turn came; nothing was changed", Err: ctx.Err()}
+	}
+	<-c.done
+	return c.err
+}
+
+func (w *writer) enqueue(c *call) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.closed {
+		return qgjob.Errorf(qgjob.CodeUnavailable, "the server is shutting down; try again")
+	}
+	select {
+	case w.queue <- c:
+		return nil
+	default:
+		return qgjob.Errorf(qgjob.CodeUnavailable, "the server is overloaded: %d writes wait for the database; try again later", queueLimit)
+	}
+}
+
+// loop runs until close has been called and the queue is empty.
+func (w *writer) loop() {
+	defer close(w.ended)
+	defer w.drop()
+	for first := range w.queue {
+		w.serve(w.collect(first))
+	}
+}
+
+// collect takes what has arrived, without waiting for more.
+func (w *writer) collect(first *call) []*call {
+	var batch []*call
+	weight := 0
+	for c := first; ; {
+		if c.state.CompareAndSwap(callWaits, callStarted) {
+			batch = append(batch, c)
+			weight += c.weight
+		}
+		if len(batch) >= batchCalls || weight >= batchWeight {
+			return batch
+		}
+		var ok bool
+		select {
+		case c, ok = <-w.queue:
+			if !ok {
+				return batch
+			}
+		default:
+			return batch
+		}
+	}
+}
+
+// serve commits a batch and answers its calls. When the database refuses something in a shared transaction,
+// its calls are tried again one by one, so that only the one that spoils is refused. When the connection is
+// what failed, the batch is tried once more on a fresh one.
+func (w *writer) serve(batch []*call) {
+	if len(batch) == 0 {
+		return
+	}
+	err := w.try(batch)
+	if err != nil && w.conn == nil && !errors.Is(err, errUnknown) {
+		err = w.try(batch)
+	}
+	switch {
+	case err == nil:
+	case len(batch) > 1 && w.conn != nil:
+		w.log.Warn("a shared transaction was spoiled; its requests are tried one by one", "requests", len(batch), "err", err)
+		for _, c := range batch {
+			w.serve([]*call{c})
+		}
+		return
+	default:
+		if qgjob.ErrorCode(err) == qgjob.CodeInternal {
+			w.log.Error("a write failed", "err", err)
+		}
+		for _, c := range batch {
+			c.err = err
+		}
+	}
+	for _, c := range batch {
+		close(c.done)
+	}
+}
+
+// errUnknown marks a commit that may or may not have happened.
+var errUnknown = errors.New("the outcome of the commit is unknown")
+
+// try runs a batch in one transaction. After an error nothing was changed, unless it is errUnknown. A
+// connection that is not good any more is dropped.
+func (w *writer) try(batch []*call) error {
+	ctx, cancel := w.batchContext()
+	defer cancel()
+	if err := w.connect(ctx); err != nil {
+		return w.d.translate(err)
+	}
+	t := newTx(w)
+	err := t.start(ctx)
+	if err == nil {
+		err = w.steps(ctx, t, batch)
+	}
+	if err != nil {
+		if _, rollback := w.conn.c.ExecContext(ctx, "rollback"); rollback != nil {
+			w.drop()
+		}
+		if _, ok := errors.AsType[*qgjob.Error](err); ok {
+			return err
+		}
+		return w.d.translate(err)
+	}
+	if _, err := w.conn.c.ExecContext(ctx, "commit"); err != nil {
+		w.drop()
+		w.log.Error("a commit failed", "requests", len(batch), "err", err)
+		return &qgjob.Error{
+			Code:    qgjob.CodeUnavailable,
+			Message: "the database did not confirm the commit: the request may or may not have been carried out; send it again",
+			Err:     errors.Join(errUnknown, err),
+		}
+	}
+	w.wakes.publish(t.topicList())
+	return nil
+}
+
+// batchContext bounds a transaction on PostgreSQL, whose server may be out of reach. SQLite's is bounded by
+// its busy timeout, and would pay for a context at every statement.
+func (w *writer) batchContext() (context.Context, context.CancelFunc) {
+	if w.d.setwise {
+		return context.WithTimeout(context.Background(), batchTimeout)
+	}
+	return context.Background(), func() {}
+}
+
+func (w *writer) steps(ctx context.Context, t *tx, batch []*call) error {
+	for order := range lastStep + 1 {
+		var calls []*call
+		for _, c := range batch {
+			if c.step.order == order {
+				c.err = nil
+				calls = append(calls, c)
+			}
+		}
+		if len(calls) == 0 {
+			continue
+		}
+		if err := calls[0].step.run(ctx, t, calls); err != nil {
+			return err
+		}
+		if err := t.flush(ctx); err != nil {
+			return err
+		}
+	}
+	return t.notify(ctx)
+}
+
+func (w *writer) connect(ctx context.Context) error {
+	if w.conn != nil {
+		return nil
+	}
+	c, err := w.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	w.conn = &conn{c: c, stmts: map[string]*sql.Stmt{}}
+	return nil
+}
+
+// drop closes the connection for good: it may be inside a transaction.
+func (w *writer) drop() {
+	if w.conn == nil {
+		return
+	}
+	for _, stmt := range w.conn.stmts {
+		_ = stmt.Close() // the connection ends anyway
+	}
+	_ = w.conn.c.Raw(func(any) error { return driver.ErrBadConn })
+	_ = w.conn.c.Close()
+	w.conn = nil
+}
+
+// prepare returns the connection's prepared statement of a text.
+func (c *conn) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if stmt, ok := c.stmts[text]; ok {
+		return stmt, nil
+	}
+	stmt, err := c.c.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %.60q: %w", text, err)
+	}
+	c.stmts[text] = stmt
+	return stmt, nil
+}
+
+func (w *writer) close() {
+	w.mu.Lock()
+	if !w.closed {
+		w.closed = true
+		close(w.queue)
+	}
+	w.mu.Unlock()
+	<-w.ended
+}
