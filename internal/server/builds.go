@@ -10,22 +10,23 @@ import (
 )
 
 type buildInput struct {
-	bundleInput
+	SHA256       string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID        string `query:"org_id" required:"true" doc:"organization"`
 	AppVersionID string `query:"app_version_id" required:"true" doc:"app version that the build is one of"`
 }
 
-func (in *buildInput) key(ctx context.Context) (blob.Key, error) {
-	key, err := in.bundleInput.key(ctx)
+// buildKey is the key of a build that a request names, when whoever makes the request may use it.
+func buildKey(ctx context.Context, org, appVersion, sha256 string) (blob.Key, error) {
+	key, err := fileKey(ctx, org, blob.Build, sha256)
 	if err != nil {
 		return blob.Key{}, err
 	}
-	key.Kind = blob.Build
-	return key, qgjob.CheckID("app_version_id", in.AppVersionID)
+	return key, qgjob.CheckID("app_version_id", appVersion)
 }
 
 // known refuses a file of the organization that is not a build of the app version.
 func (s *Server) known(ctx context.Context, in *buildInput) (blob.Key, error) {
-	key, err := in.key(ctx)
+	key, err := buildKey(ctx, in.OrgID, in.AppVersionID, in.SHA256)
 	if err != nil {
 		return blob.Key{}, err
 	}
@@ -58,12 +59,14 @@ func (s *Server) build(ctx context.Context, in *buildInput) (*streamOutput, erro
 }
 
 type uploadBuildInput struct {
-	buildInput
+	SHA256       string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID        string `query:"org_id" required:"true" doc:"organization"`
+	AppVersionID string `query:"app_version_id" required:"true" doc:"app version that the build is one of"`
 	upstream
 }
 
 func (s *Server) uploadBuild(ctx context.Context, in *uploadBuildInput) (*storedOutput, error) {
-	key, err := in.key(ctx)
+	key, err := buildKey(ctx, in.OrgID, in.AppVersionID, in.SHA256)
 	if err != nil {
 		return nil, err
 	}

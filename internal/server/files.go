@@ -66,11 +66,12 @@ type bundleInput struct {
 	OrgID  string `query:"org_id" required:"true" doc:"organization"`
 }
 
-func (in *bundleInput) key(ctx context.Context) (blob.Key, error) {
-	if err := principalOf(ctx).mayUse(in.OrgID); err != nil {
+// fileKey is the key of a file that a request names, when whoever makes the request may use it.
+func fileKey(ctx context.Context, org string, kind blob.Kind, sha256 string) (blob.Key, error) {
+	if err := principalOf(ctx).mayUse(org); err != nil {
 		return blob.Key{}, err
 	}
-	return blob.Key{OrgID: in.OrgID, Kind: blob.Bundle, SHA256: in.SHA256}, qgjob.CheckSHA256("sha256", in.SHA256)
+	return blob.Key{OrgID: org, Kind: kind, SHA256: sha256}, qgjob.CheckSHA256("sha256", sha256)
 }
 
 type fileOutput struct {
@@ -83,7 +84,7 @@ type storedOutput struct {
 }
 
 func (s *Server) hasBundle(ctx context.Context, in *bundleInput) (*fileOutput, error) {
-	key, err := in.key(ctx)
+	key, err := fileKey(ctx, in.OrgID, blob.Bundle, in.SHA256)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (s *Server) hasBundle(ctx context.Context, in *bundleInput) (*fileOutput, e
 }
 
 func (s *Server) bundle(ctx context.Context, in *bundleInput) (*streamOutput, error) {
-	key, err := in.key(ctx)
+	key, err := fileKey(ctx, in.OrgID, blob.Bundle, in.SHA256)
 	if err != nil {
 		return nil, err
 	}
@@ -99,12 +100,13 @@ func (s *Server) bundle(ctx context.Context, in *bundleInput) (*streamOutput, er
 }
 
 type uploadBundleInput struct {
-	bundleInput
+	SHA256 string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID  string `query:"org_id" required:"true" doc:"organization"`
 	upstream
 }
 
 func (s *Server) uploadBundle(ctx context.Context, in *uploadBundleInput) (*storedOutput, error) {
-	key, err := in.key(ctx)
+	key, err := fileKey(ctx, in.OrgID, blob.Bundle, in.SHA256)
 	if err != nil {
 		return nil, err
 	}

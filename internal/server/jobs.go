@@ -80,9 +80,6 @@ func (s *Server) cancel(ctx context.Context, in *jobInput) (*cancelOutput, error
 	return &cancelOutput{Body: job}, nil
 }
 
-// logPoll is how often a request that waits for more of a log looks: appends publish no topic.
-const logPoll = 200 * time.Millisecond
-
 type logInput struct {
 	ID      string `path:"id" doc:"UUID of the job"`
 	Attempt int    `query:"attempt" minimum:"0" doc:"number of the attempt; 0 is the newest one"`
@@ -124,12 +121,10 @@ func (s *Server) readLog(ctx context.Context, in *logInput) (*logOutput, error) 
 
 // waitForLog reads a log until there is something new, or the wait ends.
 func (s *Server) waitForLog(ctx context.Context, jobID string, wait time.Duration, read func() (store.LogPage, error)) (store.LogPage, error) {
-	news := s.store.Subscribe(store.TopicJob(jobID))
+	news := s.store.Subscribe(store.TopicJob(jobID), store.TopicLog(jobID))
 	defer news.Close()
 	end := time.NewTimer(wait)
 	defer end.Stop()
-	look := time.NewTicker(logPoll)
-	defer look.Stop()
 	for {
 		page, err := read()
 		if err != nil || len(page.Data) > 0 || page.End {
@@ -143,7 +138,6 @@ func (s *Server) waitForLog(ctx context.Context, jobID string, wait time.Duratio
 		case <-end.C:
 			return page, nil
 		case <-news.C:
-		case <-look.C:
 		}
 	}
 }

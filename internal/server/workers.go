@@ -20,12 +20,8 @@ const (
 	unwaitTimeout = 5 * time.Second
 )
 
-type workerInput struct {
-	ID string `path:"id" doc:"UUID that the worker chose"`
-}
-
 type registerInput struct {
-	workerInput
+	ID   string `path:"id" doc:"UUID that the worker chose"`
 	Body api.RegisterRequest
 }
 
@@ -51,7 +47,7 @@ func (s *Server) register(ctx context.Context, in *registerInput) (*registerOutp
 }
 
 type heartbeatInput struct {
-	workerInput
+	ID   string `path:"id" doc:"UUID that the worker chose"`
 	Body api.HeartbeatRequest
 }
 
@@ -74,7 +70,7 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatInput) (*heartbeatO
 }
 
 type leaveInput struct {
-	workerInput
+	ID   string `path:"id" doc:"UUID that the worker chose"`
 	Body api.LeaveRequest
 }
 
@@ -91,7 +87,7 @@ func (s *Server) leave(ctx context.Context, in *leaveInput) (*struct{}, error) {
 }
 
 type pollInput struct {
-	workerInput
+	ID   string `path:"id" doc:"UUID that the worker chose"`
 	Body api.PollRequest
 }
 
@@ -122,23 +118,28 @@ func (s *Server) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.waitForWork(ctx, p, news, answer)
-	if err != nil {
-		return nil, err
+	found := answer
+	if !comesUp(answer) {
+		if found, err = s.waitForWork(ctx, p, news); err != nil {
+			return nil, err
+		}
 	}
 	found.Results = answer.Results
 	return &pollOutput{Body: pollResponse(found)}, nil
 }
 
+// comesUp says whether there is something that a poll is answered with at once.
+func comesUp(a store.PollAnswer) bool {
+	return a.Superseded || len(a.Assignments) > 0 || len(a.Cancel) > 0
+}
+
 // waitForWork waits until something has come up for the poll, and ends the waiting of its devices.
-func (s *Server) waitForWork(ctx context.Context, p store.Poll, news *store.Subscription, answer store.PollAnswer) (store.PollAnswer, error) {
+func (s *Server) waitForWork(ctx context.Context, p store.Poll, news *store.Subscription) (store.PollAnswer, error) {
 	end := time.NewTimer(p.Wait)
 	defer end.Stop()
+	var answer store.PollAnswer
 	var err error
-	for over := false; !over && err == nil; {
-		if answer.Superseded || len(answer.Assignments) > 0 || len(answer.Cancel) > 0 {
-			break
-		}
+	for over := false; !over && err == nil && !comesUp(answer); {
 		select {
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -158,20 +159,17 @@ func (s *Server) waitForWork(ctx context.Context, p store.Poll, news *store.Subs
 	if err := s.store.Unwait(unwaitCtx, p.WorkerID, p.Seq); err != nil {
 		// The wait ends by itself in the store; what it assigns meanwhile comes with the worker's next poll.
 		s.log.Warn("the wait of a poll could not be ended", "worker", p.WorkerID, "error", err)
-		return answer, nil
 	}
 	if err != nil {
-		return answer, err
+		return store.PollAnswer{}, err
 	}
 	// What was assigned before the wait ended must not be lost.
-	late, err := s.store.Assignments(ctx, p.WorkerID, p.Seq, p.Free)
+	last, err := s.store.Assignments(ctx, p.WorkerID, p.Seq, p.Free)
 	if err != nil {
-		return answer, err
+		return store.PollAnswer{}, err
 	}
-	answer.Assignments = append(answer.Assignments, late.Assignments...)
-	answer.Cancel = append(answer.Cancel, late.Cancel...)
-	answer.Superseded = late.Superseded
-	return answer, nil
+	last.Cancel = append(answer.Cancel, last.Cancel...)
+	return last, nil
 }
 
 func pollResponse(a store.PollAnswer) api.PollResponse {

@@ -1,0 +1,234 @@
+package server_test
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/blob"
+	"qgjob/internal/server"
+	"qgjob/internal/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// openSQLite opens a store of the test's own.
+func openSQLite(t *testing.T, path string) *store.Store {
+	t.Helper()
+	return openStore(t, store.Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
+}
+
+func openStore(t *testing.T, o store.Options) *store.Store {
+	t.Helper()
+	st, err := store.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return st
+}
+
+// running is a server that really listens, with a client of it.
+type running struct {
+	*api.Client
+	t     *testing.T
+	store *store.Store
+	stop  func() error // shuts the server down and returns what Serve returned; again: the same
+}
+
+// serve starts a server over the store.
+func serve(t *testing.T, st *store.Store, tokens ...server.Token) *running {
+	t.Helper()
+	blobs, err := blob.OpenDir(filepath.Join(t.TempDir(), "blobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := server.New(server.Options{Store: st, Blobs: blobs, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Tokens: tokens})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	var result error
+	go func() {
+		defer close(ended)
+		result = s.Serve(ctx, l)
+	}()
+	stop := func() error {
+		cancel()
+		<-ended
+		return result
+	}
+	r := &running{t: t, store: st, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
+	t.Cleanup(func() {
+		r.HTTP.CloseIdleConnections()
+		if err := stop(); err != nil {
+			t.Errorf("Serve = %v", err)
+		}
+	})
+	return r
+}
+
+// start starts a server over a fresh SQLite store.
+func start(t *testing.T, tokens ...server.Token) *running {
+	t.Helper()
+	return serve(t, openSQLite(t, filepath.Join(t.TempDir(), "q.db")), tokens...)
+}
+
+// submit submits one job and returns its id.
+func (r *running) submit(spec string) string {
+	r.t.Helper()
+	run, err := r.Submit(r.t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v1", Jobs: []api.JobSpec{{TestPath: spec}}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return run.Jobs[0].ID
+}
+
+// answer is an answer as it came over the wire.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// problem is the answer as the error that it must be.
+func (a answer) problem(t *testing.T) api.Problem {
+	t.Helper()
+	var p api.Problem
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Errorf("content type %q, want application/problem+json: %s", ct, a.body)
+	}
+	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
+		t.Fatalf("%v in %s", err, a.body)
+	}
+	if p.Status != a.status || p.Code == "" || p.Detail == "" || p.Title == "" {
+		t.Errorf("status %d with incomplete problem %s", a.status, a.body)
+	}
+	return p
+}
+
+// do makes a request as curl would. Headers are name, value, name, value.
+func (r *running) do(method, path, body string, headers ...string) answer {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), method, r.BaseURL+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+			continue
+		}
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := r.HTTP.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, string(data)}
+}
+
+func (r *running) post(path, body string) answer {
+	r.t.Helper()
+	return r.do(http.MethodPost, path, body, "Content-Type", "application/json")
+}
+
+// worker is a worker as it speaks to a server, without phones.
+type worker struct {
+	*running
+	id  string
+	seq int64
+}
+
+func newUUID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// newWorker registers a worker with phones of the given serials.
+func (r *running) newWorker(serials ...string) *worker {
+	r.t.Helper()
+	w := &worker{running: r, id: newUUID()}
+	answer, err := r.Register(r.t.Context(), w.id, api.RegisterRequest{Host: "desk", Version: "test", Devices: phones(serials...)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if len(answer.Refused) > 0 || answer.LeaseMS <= 0 || answer.HeartbeatMS <= 0 || answer.HeartbeatMS > answer.LeaseMS/3 {
+		r.t.Fatalf("registered: %+v", answer)
+	}
+	return w
+}
+
+func phones(serials ...string) []api.DeviceReport {
+	var devices []api.DeviceReport
+	for _, s := range serials {
+		devices = append(devices, api.DeviceReport{ID: s, Serial: s, Kind: qgjob.TargetDevice, Platform: "android", Model: "Pixel", OSVersion: "14", State: qgjob.DeviceIdle})
+	}
+	return devices
+}
+
+// ask polls for work for the free devices.
+func (w *worker) ask(wait time.Duration, free ...string) (api.PollResponse, error) {
+	w.seq++
+	return w.Poll(w.t.Context(), w.id, api.PollRequest{Seq: w.seq, WaitMS: wait.Milliseconds(), Devices: free})
+}
+
+// take polls until it gets one assignment.
+func (w *worker) take(free ...string) api.Assignment {
+	w.t.Helper()
+	answer, err := w.ask(10*time.Second, free...)
+	if err != nil || len(answer.Assignments) != 1 {
+		w.t.Fatalf("poll = %+v, %v; want one assignment", answer, err)
+	}
+	return answer.Assignments[0]
+}
+
+// report hands in a result and returns what became of it.
+func (w *worker) report(l api.Lease, r qgjob.Result) api.ResultAnswer {
+	w.t.Helper()
+	w.seq++
+	answer, err := w.Poll(w.t.Context(), w.id, api.PollRequest{Seq: w.seq, Results: []api.AttemptResult{{Lease: l, Result: r}}})
+	if err != nil || len(answer.Results) != 1 || answer.Results[0].AttemptID != l.AttemptID {
+		w.t.Fatalf("poll with a result = %+v, %v", answer, err)
+	}
+	return answer.Results[0]
+}
+
+var (
+	passed = qgjob.Result{Outcome: qgjob.OutcomePassed, Report: qgjob.Report{Tests: []qgjob.TestResult{{Title: "buys", Status: qgjob.TestPassed}}, Installed: true, InstallMS: 1200}}
+	failed = qgjob.Result{Outcome: qgjob.OutcomeFailed, Cause: qgjob.CauseTestFailed, Message: "no such element"}
+)
+
+func fileOf(data string) api.File {
+	sum := sha256.Sum256([]byte(data))
+	return api.File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(data)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(data)), nil
+	}}
+}
