@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"qgjob/internal/appwright"
+	"qgjob/internal/device"
+)
+
+// keptInspections is how many inspected projects are remembered.
+const keptInspections = 32
+
+// AppWright is the Runner that runs specs with the project's own AppWright.
+type AppWright struct {
+	turns turns
+
+	mu    sync.Mutex
+	known []inspection // last used last
+}
+
+// inspection is what was found out about a bundle, wherever it is unpacked.
+type inspection struct {
+	bundle, config string
+	project        appwright.Project
+}
+
+// NewAppWright makes a runner. One serves all devices of a worker.
+func NewAppWright() *AppWright { return &AppWright{} }
+
+// Plan implements Runner. A bundle is inspected once, and not by two attempts at the same time.
+func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, error) {
+	if err := appwright.Dependencies(ctx, t.Dir, t.CacheDir, log); err != nil {
+		return Plan{}, failureOf(err)
+	}
+	project, err := w.inspect(ctx, t)
+	if err != nil {
+		return Plan{}, failureOf(err)
+	}
+	chosen, err := project.Choose(t.Kind, t.Project)
+	if err != nil {
+		return Plan{}, failureOf(err)
+	}
+	if err := project.Has(chosen, t.Spec); err != nil {
+		return Plan{}, failureOf(err)
+	}
+	return Plan{Dir: project.Dir, ConfigPath: project.ConfigPath, Project: chosen.Name, BuildPath: chosen.BuildPath}, nil
+}
+
+func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, error) {
+	done, err := w.turns.take(ctx, t.BundleSHA256+" "+t.ConfigPath)
+	if err != nil {
+		return appwright.Project{}, err
+	}
+	defer done()
+	if project, ok := w.recall(t); ok {
+		return project, nil
+	}
+	project, err := appwright.Inspect(ctx, t.Dir, t.ConfigPath)
+	if err != nil {
+		return project, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.known = append(w.known, inspection{t.BundleSHA256, t.ConfigPath, project})
+	w.known = w.known[max(0, len(w.known)-keptInspections):]
+	return project, nil
+}
+
+// recall returns what is known of the task's bundle, as if it had been found in the task's directory.
+func (w *AppWright) recall(t Task) (appwright.Project, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.IndexFunc(w.known, func(k inspection) bool { return k.bundle == t.BundleSHA256 && k.config == t.ConfigPath })
+	dir, err := filepath.EvalSymlinks(t.Dir)
+	if i < 0 || err != nil {
+		return appwright.Project{}, false
+	}
+	found := w.known[i]
+	w.known = append(slices.Delete(w.known, i, i+1), found)
+	p := found.project
+	p.ConfigPath = moved(p.ConfigPath, p.Dir, dir)
+	p.Playwrights = slices.Clone(p.Playwrights)
+	for i := range p.Playwrights {
+		p.Playwrights[i].BuildPath = moved(p.Playwrights[i].BuildPath, p.Dir, dir)
+	}
+	p.Dir = dir
+	return p, true
+}
+
+// moved is a path that was inside one directory, inside another one. Other paths stay as they are.
+func moved(path, from, to string) string {
+	rel, err := filepath.Rel(from, path)
+	if path == "" || err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return filepath.Join(to, rel)
+}
+
+// Run implements Runner.
+func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	result, evidence, err := appwright.Run{
+		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec,
+		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
+		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities},
+		App: appwright.App{
+			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity, Label: on.Label,
+			VersionCode: on.Build.VersionCode, VersionName: on.VersionName,
+		},
+		TestTimeout: on.Limits.Test, Deadline: on.Limits.Deadline,
+	}.Do(ctx, log)
+	return Verdict{Result: result, Suspect: evidence.AskDevice}, failureOf(err)
+}
+
+// failureOf is an error of package appwright as one that this package knows the cause of.
+func failureOf(err error) error {
+	if f, ok := errors.AsType[*appwright.Failure](err); ok {
+		return device.Failf(f.Cause, "%w", err)
+	}
+	return err
+}

@@ -1,0 +1,163 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/device"
+)
+
+// releaseTime bounds what is done on a device after a run.
+const releaseTime = 30 * time.Second
+
+var errSetupTime = errors.New("the setup took too long")
+
+// attempt is one assignment on its way to a result. lease and ended are under Agent.mu.
+type attempt struct {
+	api.Assignment
+	slot   *slot
+	ctx    context.Context // ends with the reason to stop
+	cancel context.CancelCauseFunc
+	lease  time.Time // by the wall clock, until which the server is known to keep the lease
+	ended  bool      // its result is in the outbox
+}
+
+// newAttempt gives an assignment to a slot. The caller holds mu.
+func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *attempt {
+	at := &attempt{Assignment: as, slot: s, lease: wallNow().Add(a.lease)}
+	at.ctx, at.cancel = context.WithCancelCause(ctx)
+	a.attempts[as.AttemptID] = at
+	s.attempt = at
+	return at
+}
+
+// run runs one attempt to its result, and leaves the device ready for the next.
+func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
+	defer at.cancel(nil)
+	dir := filepath.Join(a.own.work(), filepath.Base(at.AttemptID))
+	defer os.RemoveAll(dir)
+	result := a.inDir(ctx, at, session, dir)
+	a.finish(at, result)
+
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	if err := session.Release(release); err != nil {
+		a.o.Logger.Warn("device could not be made ready for the next job", "device", at.slot.id, "error", err)
+		a.examine(release, at.slot, session)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	at.slot.attempt = nil
+	a.beat.set() // another app may be installed now
+	a.offer()
+}
+
+// inDir runs an attempt with a directory of its own, and sends its output along.
+func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, dir string) qgjob.Result {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return ended(hostFailed(err), qgjob.Report{})
+	}
+	log, err := newLogStream(a.o.Client, at.Lease, dir+".log", a.o.Logger)
+	if err != nil {
+		return ended(hostFailed(err), qgjob.Report{})
+	}
+	sending, stop := context.WithCancel(ctx)
+	defer log.close()
+	defer func() { stop(); <-log.sent }()
+	go log.send(sending)
+
+	result := a.execute(at, session, dir, log)
+	fmt.Fprintf(log, "[qgjob] %s\n", summary(result))
+	flush, cancel := context.WithTimeout(ctx, logFlush)
+	defer cancel()
+	log.finish(flush)
+	return result
+}
+
+func summary(r qgjob.Result) string {
+	if r.Outcome == qgjob.OutcomePassed {
+		return "passed"
+	}
+	return fmt.Sprintf("%s (%s): %s", r.Outcome, r.Cause, r.Message)
+}
+
+// execute takes an attempt from its bundle to its result.
+func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.Writer) qgjob.Result {
+	report := qgjob.Report{BuildSHA256: at.Job.BuildSHA256}
+	setting, cancel := context.WithTimeoutCause(at.ctx, a.o.Limits.Setup, errSetupTime)
+	defer cancel()
+	r, err := a.setUp(setting, at, session, dir, log, &report)
+	if err != nil {
+		if setting.Err() != nil {
+			err = a.overdue(setting, err)
+		}
+		return ended(err, report)
+	}
+	cancel()
+	began := time.Now()
+	verdict, err := a.o.Runner.Run(at.ctx, r.task, r.plan, r.setup, log)
+	ran := time.Since(began).Milliseconds()
+	if err != nil {
+		verdict.Result = ended(err, verdict.Report)
+	}
+	report.Tests, report.RunMS = verdict.Report.Tests, ran
+	verdict.Report = report
+	if verdict.Outcome == qgjob.OutcomePassed {
+		return checked(verdict.Result) // it was done before anybody stopped it
+	}
+	if at.ctx.Err() != nil {
+		return ended(context.Cause(at.ctx), report)
+	}
+	if err := a.examine(at.ctx, at.slot, session); err != nil && verdict.Suspect && at.ctx.Err() == nil {
+		verdict.Result = ended(device.Failf(device.CauseOf(err), "%w; meanwhile the run said: %s", err, verdict.Message), report)
+	}
+	return checked(verdict.Result)
+}
+
+// overdue is the reason why a setup was stopped.
+func (a *Agent) overdue(ctx context.Context, err error) error {
+	if reason := context.Cause(ctx); !errors.Is(reason, errSetupTime) {
+		return reason
+	}
+	return device.Failf(qgjob.CauseSetupTimedOut, "the setup took longer than %v: %w", a.o.Limits.Setup, err)
+}
+
+// ended is the result of an attempt that ended before its runner gave one.
+func ended(err error, report qgjob.Report) qgjob.Result {
+	r := qgjob.Result{Outcome: qgjob.OutcomeErrored, Cause: device.CauseOf(err), Message: err.Error(), Report: report}
+	switch {
+	case errors.Is(err, errCanceled):
+		r.Outcome, r.Cause = qgjob.OutcomeCanceled, qgjob.CauseCanceled
+	case errors.Is(err, errHandedBack):
+		r.Outcome, r.Cause = qgjob.OutcomeCanceled, qgjob.CauseHandedBack
+	case errors.Is(err, errLeaseExpired), errors.Is(err, errLeaseLost):
+		r.Cause = qgjob.CauseLeaseExpired
+	case errors.Is(err, syscall.ENOSPC):
+		r.Cause = qgjob.CauseHostDiskFull
+	}
+	return r
+}
+
+// checked makes sure that the server can take the result: one that contradicts itself is the runner's defect.
+func checked(r qgjob.Result) qgjob.Result {
+	if err := r.Check(); err != nil {
+		return qgjob.Result{Outcome: qgjob.OutcomeErrored, Cause: qgjob.CauseReportInvalid, Message: err.Error(), Report: r.Report}
+	}
+	return r
+}
+
+// hostFailed is an error of this host's files or processes.
+func hostFailed(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return device.Failf(qgjob.CauseHostDiskFull, "%w", err)
+	}
+	return device.Failf(qgjob.CauseHostFailed, "%w", err)
+}

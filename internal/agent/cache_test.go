@@ -1,0 +1,92 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+func TestCacheHoldsWholeFilesOnly(t *testing.T) {
+	dir := t.TempDir()
+	c, err := openCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content := bytes.Repeat([]byte("bundle"), 10_000)
+	sum := sha256.Sum256(content)
+	sha := hex.EncodeToString(sum[:])
+	for name, body := range map[string]io.Reader{
+		"cut off": io.MultiReader(bytes.NewReader(content[:5000]), iotest.ErrReader(errors.New("connection reset"))),
+		"short":   bytes.NewReader(content[:5000]),
+		"changed": bytes.NewReader(append([]byte("x"), content[1:]...)),
+	} {
+		_, err := c.get(t.Context(), sha, bundleExt, func(context.Context) (io.ReadCloser, error) { return io.NopCloser(body), nil })
+		if device.CauseOf(err) != qgjob.CauseTransferFailed {
+			t.Errorf("a download that is %s: %v", name, err)
+		}
+		if left, _ := filepath.Glob(filepath.Join(dir, "cache", "*")); len(left) > 0 {
+			t.Errorf("a download that is %s left %v", name, left)
+		}
+	}
+
+	var fetches atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			path, err := c.get(t.Context(), sha, bundleExt, func(context.Context) (io.ReadCloser, error) {
+				fetches.Add(1)
+				return io.NopCloser(bytes.NewReader(content)), nil
+			})
+			if got, readErr := os.ReadFile(path); err != nil || readErr != nil || !bytes.Equal(got, content) {
+				t.Errorf("got %d bytes, %v, %v", len(got), err, readErr)
+			}
+		})
+	}
+	wg.Wait()
+	if n := fetches.Load(); n != 1 {
+		t.Errorf("one file was downloaded %d times", n)
+	}
+}
+
+func TestCacheForgetsWhatWasNotUsedForLongest(t *testing.T) {
+	dir := t.TempDir()
+	c, err := openCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	make := func(name string, size int64, age time.Duration) {
+		path := filepath.Join(c.dir, name)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, size), os.Chtimes(path, now, now.Add(-age))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	make("new", cacheSize/2, time.Minute)
+	make("middle", cacheSize/3, 24*time.Hour)
+	make("old", cacheSize/3, 48*time.Hour)
+	make("older", 1, 72*time.Hour)
+	make("leftover.part", 1, 72*time.Hour)
+	make("running.part", 1, time.Minute)
+	c.evict(now)
+	var left []string
+	entries, _ := os.ReadDir(c.dir)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got, want := len(left), 3; got != want || left[0] != "middle" || left[1] != "new" || left[2] != "running.part" {
+		t.Errorf("left: %v", left)
+	}
+}

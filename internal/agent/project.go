@@ -1,0 +1,194 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"qgjob"
+	"qgjob/internal/build"
+	"qgjob/internal/bundle"
+	"qgjob/internal/device"
+)
+
+const (
+	bundleExt = ".tar.zst"
+	buildExt  = ".apk"
+)
+
+// ready is an attempt whose runner can be started.
+type ready struct {
+	task  Task
+	plan  Plan
+	setup Setup
+}
+
+// setUp takes an attempt from its assignment to a device that is ready for its run. What no device can mend
+// is found before the device is touched.
+func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, dir string, log io.Writer, report *qgjob.Report) (r ready, err error) {
+	project := filepath.Join(dir, "project")
+	bundleSHA, err := a.unpack(ctx, at.Job, project, log)
+	if err != nil {
+		return r, err
+	}
+	r.task = Task{
+		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, "artifacts"),
+		CacheDir: filepath.Join(a.o.DataDir, "dependencies"),
+		Spec:     at.Job.TestPath, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.slot.info.Kind,
+	}
+	if r.task.Project == "" {
+		r.task.Project = a.o.Project
+	}
+	if r.plan, err = a.o.Runner.Plan(ctx, r.task, log); err != nil {
+		return r, err
+	}
+	b, err := a.build(ctx, at.Job, project, r.plan)
+	if err != nil {
+		return r, err
+	}
+	report.BuildSHA256 = b.SHA256
+	r.setup = Setup{Build: b, Limits: a.o.Limits}
+	fmt.Fprintf(log, "[qgjob] device %s, build %s (%s), attempt %d: %s\n", at.slot.id, b.SHA256[:12], b.Package, at.Number, at.Reason)
+	if err := session.Check(ctx); err != nil {
+		return r, err
+	}
+	prepared, err := session.Prepare(ctx, b)
+	report.InstallMS, report.ResetMS = prepared.Install.Milliseconds(), prepared.Reset.Milliseconds()
+	report.Installed = prepared.Installed
+	if err != nil {
+		return r, err
+	}
+	report.InstallSaved = !prepared.Installed
+	if prepared.Installed {
+		fmt.Fprintf(log, "[qgjob] app installed in %v\n", prepared.Install)
+	} else {
+		fmt.Fprintf(log, "[qgjob] app was installed already; its data cleared in %v\n", prepared.Reset)
+	}
+	r.setup.Endpoint, err = session.Endpoint(ctx)
+	return r, err
+}
+
+// unpack puts the job's test project into dir: its bundle, or the project in the worker's own directory,
+// which is packed first, so that both go one way. It returns the bundle's SHA-256.
+func (a *Agent) unpack(ctx context.Context, job qgjob.Job, dir string, log io.Writer) (sha string, err error) {
+	sha = job.BundleSHA256
+	if sha == "" {
+		if sha, err = a.packOwn(ctx, log); err != nil {
+			return "", err
+		}
+	}
+	path, err := a.hold.get(ctx, sha, bundleExt, func(ctx context.Context) (io.ReadCloser, error) {
+		return a.o.Client.Bundle(ctx, job.OrgID, sha)
+	})
+	if err != nil {
+		return "", err
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", hostFailed(err)
+	}
+	defer file.Close()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return "", hostFailed(err)
+	}
+	if err := bundle.Unpack(file, dir, sha); err != nil {
+		if qgjob.ErrorCode(err) == qgjob.CodeInvalid {
+			return "", device.Failf(qgjob.CauseProjectInvalid, "%w", err)
+		}
+		return "", hostFailed(err)
+	}
+	if job.BundleSHA256 == "" {
+		if err := linkDependencies(a.o.ProjectDir, dir); err != nil {
+			return "", hostFailed(err)
+		}
+	}
+	return sha, nil
+}
+
+// packOwn puts a bundle of the worker's own project into the cache.
+func (a *Agent) packOwn(ctx context.Context, log io.Writer) (sha string, err error) {
+	if a.o.ProjectDir == "" {
+		return "", device.Failf(qgjob.CauseProjectInvalid, "the job brings no test project, and this worker has none: submit from the project's directory, or start the worker in it")
+	}
+	fmt.Fprintf(log, "[qgjob] the job brings no test project: the one in %s is taken\n", a.o.ProjectDir)
+	return a.hold.put(bundleExt, func(w io.Writer) (string, error) {
+		sha, _, err := bundle.Pack(ctx, a.o.ProjectDir, w)
+		if qgjob.ErrorCode(err) == qgjob.CodeInvalid {
+			return "", device.Failf(qgjob.CauseProjectInvalid, "%w", err)
+		}
+		return sha, err
+	})
+}
+
+// linkDependencies lets a copy of the worker's own project use what is installed in that project.
+func linkDependencies(own, dir string) error {
+	installed := filepath.Join(own, "node_modules")
+	if info, err := os.Stat(installed); err != nil || !info.IsDir() {
+		return nil
+	}
+	err := os.Symlink(installed, filepath.Join(dir, "node_modules"))
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
+// build finds the build to install: the job's, or the one that the project's config names.
+func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan Plan) (b device.Build, err error) {
+	path := plan.BuildPath
+	switch {
+	case job.BuildSHA256 != "":
+		path, err = a.hold.get(ctx, job.BuildSHA256, buildExt, func(ctx context.Context) (io.ReadCloser, error) {
+			return a.o.Client.Build(ctx, job.OrgID, job.AppVersionID, job.BuildSHA256)
+		})
+		if err != nil {
+			return b, err
+		}
+	case path == "":
+		return b, device.Failf(qgjob.CauseProjectInvalid, "there is no app to test: submit with --app, or name a buildPath in the project's config")
+	case strings.Contains(path, "://"):
+		return b, device.Failf(qgjob.CauseProjectInvalid, "buildPath %s of the project's config is no file: submit the build with --app", path)
+	default:
+		path = a.buildFile(job, project, path)
+	}
+	parsed, err := build.Parse(path)
+	if err != nil {
+		return b, a.badBuild(job, project, path, err)
+	}
+	return device.Build{
+		Path: path, SHA256: parsed.SHA256, Package: parsed.Package, Activity: parsed.Activity, VersionCode: parsed.VersionCode,
+		Key: qgjob.App{OrgID: job.OrgID, AppVersionID: job.AppVersionID, BuildSHA256: parsed.SHA256},
+	}, nil
+}
+
+// buildFile is where the build that a config names is. Builds are seldom part of a bundle, because git
+// ignores them: for a job that runs the worker's own project, it is taken from there.
+func (a *Agent) buildFile(job qgjob.Job, project, path string) string {
+	real, err := filepath.EvalSymlinks(project)
+	if _, statErr := os.Stat(path); err != nil || statErr == nil || job.BundleSHA256 != "" {
+		return path
+	}
+	rel, err := filepath.Rel(real, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return path
+	}
+	return filepath.Join(a.o.ProjectDir, rel)
+}
+
+func (a *Agent) badBuild(job qgjob.Job, project, path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if rel, relErr := filepath.Rel(project, path); relErr == nil && filepath.IsLocal(rel) {
+			path = rel
+		}
+		return device.Failf(qgjob.CauseProjectInvalid, "the project's config names build %s, which is not in the bundle (does git ignore it?): submit the build with --app", path)
+	case qgjob.ErrorCode(err) == qgjob.CodeInvalid:
+		return device.Failf(qgjob.CauseBadBuild, "%w", err)
+	}
+	return hostFailed(err)
+}

@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/device"
+)
+
+// bootTime is how long a device that boots or is being opened keeps an idle worker from stopping.
+const bootTime = 3 * time.Minute
+
+// slot is one device as this worker sees it. Its fields are under Agent.mu.
+type slot struct {
+	id     string        // never changes
+	driver device.Driver // never changes
+	info   device.Info
+	since  time.Time // when it was first listed
+	listed bool      // the driver saw it last time
+
+	serving bool               // a goroutine of serve.go has it, which alone calls its session
+	quit    context.CancelFunc // ends that goroutine
+	closing bool               // quit was called
+	work    chan *attempt      // hands that goroutine its next attempt
+
+	session device.Session // nil until opened
+	inUse   bool           // another worker of this host has it: it is that one's to report
+	trouble string         // why it could not be opened, or is not well; "" when it is
+
+	known   bool   // the server has heard of it
+	refused string // why the server does not let this worker use it
+
+	attempt *attempt // what it runs
+}
+
+// free says whether the device can be offered for work.
+func (s *slot) free() bool {
+	return s.session != nil && s.listed && !s.closing && s.info.State == qgjob.DeviceIdle && s.trouble == "" &&
+		s.known && s.refused == "" && s.attempt == nil
+}
+
+// coming says that the device may be free soon, without anybody doing anything.
+func (s *slot) coming(now time.Time) bool {
+	opening := s.info.State == qgjob.DeviceIdle && s.serving && s.session == nil && s.trouble == "" && !s.inUse
+	unknown := s.session != nil && !s.known
+	return (opening || unknown || s.info.State == qgjob.DeviceBooting) && now.Sub(s.since) < bootTime
+}
+
+// report describes the device to the server; ok is false while there is nothing to say.
+func (s *slot) report() (r api.DeviceReport, ok bool) {
+	if s.inUse || s.session == nil && s.trouble == "" && s.info.State == qgjob.DeviceIdle {
+		return r, false
+	}
+	r = api.DeviceReport{
+		ID: s.info.ID, Serial: s.info.Serial, Kind: s.info.Kind, Platform: s.info.Platform,
+		Model: s.info.Model, OSVersion: s.info.OSVersion, State: s.info.State, Message: s.info.Message,
+	}
+	switch {
+	case s.attempt != nil:
+		r.State, r.Message = qgjob.DeviceBusy, ""
+	case !s.listed:
+		r.State, r.Message = qgjob.DeviceOffline, "it was unplugged, or its connection ended"
+	case s.trouble != "" && s.info.State == qgjob.DeviceIdle:
+		r.State, r.Message = qgjob.DeviceOffline, s.trouble
+	}
+	if h, holds := s.session.(device.Holder); holds {
+		if app, installed := h.Installed(); installed {
+			r.Installed = &app
+		}
+	}
+	return r, true
+}
+
+// reports describes every device. The caller holds mu.
+func (a *Agent) reports() []api.DeviceReport {
+	reports := []api.DeviceReport{}
+	for _, s := range a.slots {
+		if r, ok := s.report(); ok {
+			reports = append(reports, r)
+		}
+	}
+	slices.SortFunc(reports, func(x, y api.DeviceReport) int { return strings.Compare(x.ID, y.ID) })
+	return reports
+}
+
+// free lists the devices that can be offered. The caller holds mu.
+func (a *Agent) free() []string {
+	ids := []string{}
+	if a.stopping != nil {
+		return ids
+	}
+	for id, s := range a.slots {
+		if s.free() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// leases lists the leases of this worker. A lease lives on until its result is answered. The caller holds mu.
+func (a *Agent) leases() []api.Lease {
+	leases := []api.Lease{}
+	for _, at := range a.attempts {
+		leases = append(leases, at.Lease)
+	}
+	slices.SortFunc(leases, func(x, y api.Lease) int { return strings.Compare(x.AttemptID, y.AttemptID) })
+	return leases
+}
+
+// offer wakes the poll when it offers other devices than are free. The caller holds mu.
+func (a *Agent) offer() {
+	if !slices.Equal(a.free(), a.offered) {
+		a.changed.set()
+	}
+}

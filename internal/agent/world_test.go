@@ -1,0 +1,448 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/blob"
+	"qgjob/internal/device"
+	"qgjob/internal/server"
+	"qgjob/internal/store"
+)
+
+// world is a real server over a real database, with a network to it that can be cut.
+type world struct {
+	t      *testing.T
+	client *api.Client // past the network that can be cut
+	url    string
+}
+
+func newWorld(t *testing.T, lease time.Duration) *world {
+	t.Helper()
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	dir := t.TempDir()
+	db, err := store.Open(t.Context(), store.Options{Path: filepath.Join(dir, "qgjob.db"), Lease: lease})
+	if err != nil {
+		t.Fatal(err)
+	}
+	blobs, err := blob.OpenDir(filepath.Join(dir, "blobs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := server.New(server.Options{Store: db, Blobs: blobs, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, listener) }()
+	w := &world{t: t, url: "http://" + listener.Addr().String()}
+	transport := api.NewHTTP()
+	w.client = &api.Client{BaseURL: w.url, HTTP: transport}
+	t.Cleanup(func() {
+		transport.CloseIdleConnections()
+		stop()
+		if err := errors.Join(<-served, db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// wire is a worker's network.
+type wire struct {
+	client *http.Client
+
+	mu   sync.Mutex
+	down bool
+	cuts map[*http.Request]context.CancelFunc
+}
+
+func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancel(r.Context())
+	n.mu.Lock()
+	if n.down {
+		n.mu.Unlock()
+		cancel()
+		return nil, errors.New("network is unreachable")
+	}
+	n.cuts[r] = cancel
+	n.mu.Unlock()
+	resp, err := n.client.Transport.RoundTrip(r.WithContext(ctx))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.cuts, r)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = body{resp.Body, cancel}
+	return resp, nil
+}
+
+type body struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b body) Close() error { defer b.cancel(); return b.ReadCloser.Close() }
+
+func (n *wire) set(down bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.down = down
+	for _, cut := range n.cuts {
+		if down {
+			cut()
+		}
+	}
+}
+
+// worker is a running agent.
+type worker struct {
+	*Agent
+	t    *testing.T
+	wire *wire
+	out  *output
+	stop context.CancelFunc
+	done chan error
+}
+
+func (w *world) start(o Options) *worker {
+	w.t.Helper()
+	k := &worker{t: w.t, wire: &wire{client: api.NewHTTP(), cuts: map[*http.Request]context.CancelFunc{}}, out: newOutput(), done: make(chan error, 1)}
+	o.Client, o.Out = &api.Client{BaseURL: w.url, HTTP: &http.Client{Transport: k.wire}}, k.out
+	if o.DataDir == "" {
+		o.DataDir = w.t.TempDir()
+	}
+	switch o.ProjectDir {
+	case "":
+		o.ProjectDir = projectDir(w.t)
+	case noProject:
+		o.ProjectDir = ""
+	}
+	if o.IdleWait == 0 {
+		o.IdleWait = 50 * time.Millisecond
+	}
+	var err error
+	if k.Agent, err = New(o); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	k.stop = cancel
+	go func() { k.done <- k.Run(ctx) }()
+	w.t.Cleanup(func() {
+		cancel()
+		k.Kill()
+		k.wire.set(false)
+		select {
+		case <-k.done:
+		case <-time.After(patience):
+			w.t.Errorf("the worker did not end; it printed:\n%s", k.out)
+		}
+		k.wire.client.CloseIdleConnections()
+	})
+	return k
+}
+
+// noProject starts a worker outside of any test project.
+const noProject = "none"
+
+// end waits for the worker's own end.
+func (k *worker) end() error {
+	k.t.Helper()
+	err := receive(k.t, k.done)
+	k.done <- err
+	return err
+}
+
+func (w *world) submit(spec string, priority int) string {
+	w.t.Helper()
+	run, err := w.client.Submit(w.t.Context(), api.SubmitRequest{
+		OrgID: "qualgent", AppVersionID: "xyz123", Jobs: []api.JobSpec{{TestPath: spec, Priority: &priority}},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return run.Jobs[0].ID
+}
+
+func (w *world) job(id string) api.JobDetail {
+	w.t.Helper()
+	job, err := w.client.Job(w.t.Context(), id)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return job
+}
+
+// verdict waits for a job's.
+func (w *world) verdict(id string) api.JobDetail {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	if err := w.client.WatchJob(ctx, id, 0, func(qgjob.Event) error { return nil }); err != nil {
+		w.t.Fatalf("job %s came to no verdict: %v; it is %+v", id, err, w.job(id))
+	}
+	return w.job(id)
+}
+
+func states(j api.JobDetail) string {
+	var words []string
+	for _, e := range j.Events {
+		words = append(words, string(e.Trigger))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestThirdFailureEndsTheWorkerWhenItsOtherJobsHaveEnded(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 2), make(chan struct{})
+	bad, long := w.submit("tests/bad.spec.js", 1), w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1", "P2")}, Runner: specs{
+		"tests/bad.spec.js": fails, "tests/long.spec.js": runsUntil(started, "long", letGo), "tests/more.spec.js": passes,
+	}})
+	receive(t, started)
+	k.out.wait(t, "Worker is shutting down after a job's third failure.", 1)
+	more := w.submit("tests/more.spec.js", 1)
+	select {
+	case err := <-k.done:
+		t.Fatalf("it ended with %v before its other job did", err)
+	default:
+	}
+	close(letGo)
+	if err := k.end(); !errors.Is(err, ErrThirdFailure) {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, line := range []string{
+		"Job " + bad + " failed. Retrying job... (1/2)\n",
+		"Job " + bad + " failed. Retrying job... (2/2)\n",
+		"Job " + bad + " completed with status: failed\n",
+		"Job " + long + " completed with status: passed\n",
+	} {
+		if strings.Count(k.out.String(), line) != 1 {
+			t.Errorf("%q is not printed once:\n%s", line, k.out)
+		}
+	}
+	if !strings.HasSuffix(k.out.String(), "Goodbye.\n") {
+		t.Errorf("it printed:\n%s", k.out)
+	}
+	if j := w.job(bad); j.State != qgjob.Failed || j.Attempts != 3 || j.AttemptList[0].DeviceID != j.AttemptList[2].DeviceID {
+		t.Errorf("the failing job: %+v", j)
+	}
+	if j := w.job(long); j.State != qgjob.Passed || j.Attempts != 1 {
+		t.Errorf("the long job: %+v", j)
+	}
+	if j := w.job(more); j.State != qgjob.Queued {
+		t.Errorf("the job that came later: %+v", j)
+	}
+}
+
+func TestForeverGoesOnAfterAThirdFailure(t *testing.T) {
+	w := newWorld(t, 0)
+	bad, good := w.submit("tests/bad.spec.js", 1), w.submit("tests/good.spec.js", 2)
+	phones := newPhones("P1")
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: specs{"tests/bad.spec.js": fails, "tests/good.spec.js": passes}})
+	if j := w.verdict(good); j.State != qgjob.Passed || !j.AttemptList[0].Report.InstallSaved {
+		t.Errorf("the good job: %+v", j)
+	}
+	if j := w.verdict(bad); j.State != qgjob.Failed || !j.AttemptList[0].Report.Installed || j.AttemptList[1].Report.Installed {
+		t.Errorf("the bad job: %+v", j)
+	}
+	if phones.byID["P1"].installs != 1 {
+		t.Errorf("%d installs for four attempts", phones.byID["P1"].installs)
+	}
+	k.stop()
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestCancelStopsTheTest(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 2)
+	id := w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{
+		"tests/long.spec.js": runsUntil(started, "long", nil), "tests/good.spec.js": passes,
+	}})
+	receive(t, started)
+	if j, err := w.client.Cancel(t.Context(), id); err != nil || j.State != qgjob.Canceling {
+		t.Fatalf("cancel answered %+v, %v", j, err)
+	}
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	if j := w.verdict(id); j.State != qgjob.Canceled || j.Attempts != 1 || j.AttemptList[0].Cause != qgjob.CauseCanceled {
+		t.Errorf("the canceled job: %+v", j)
+	}
+	if j := w.verdict(w.submit("tests/good.spec.js", 1)); j.State != qgjob.Passed {
+		t.Errorf("the next job on its device: %+v", j)
+	}
+	k.out.wait(t, "Job "+id+" completed with status: canceled", 1)
+}
+
+func TestWorkerToldToStopHandsItsJobsBackWithoutCost(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 4)
+	id := w.submit("tests/long.spec.js", 1)
+	letGo := make(chan struct{})
+	runner := specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}
+	phones := newPhones("P1")
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: runner, Grace: 50 * time.Millisecond})
+	receive(t, started)
+	k.stop()
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if open := phones.opened(); len(open) > 0 {
+		t.Errorf("it left %v open", open)
+	}
+	j := w.job(id)
+	if j.State != qgjob.Queued || j.TestFailures+j.InfraErrors != 0 || j.AttemptList[0].Cause != qgjob.CauseHandedBack {
+		t.Errorf("the job: %+v", j)
+	}
+	if list, err := w.client.Devices(t.Context()); err != nil || len(list.Devices) != 0 {
+		t.Errorf("devices of a worker that has left: %+v, %v", list, err)
+	}
+	close(letGo)
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: runner})
+	if j := w.verdict(id); j.State != qgjob.Passed || states(j) != "submit assign hand_back assign pass" {
+		t.Errorf("the job's life: %s", states(j))
+	}
+}
+
+func TestWorkerToldToStopFinishesWhatEndsInItsGrace(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 4), make(chan struct{})
+	id, later := w.submit("tests/long.spec.js", 1), w.submit("tests/good.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", letGo), "tests/good.spec.js": passes}})
+	receive(t, started)
+	k.stop()
+	k.out.wait(t, "Worker is shutting down", 1)
+	close(letGo)
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if j := w.job(id); j.State != qgjob.Passed {
+		t.Errorf("the running job: %+v", j)
+	}
+	if j := w.job(later); j.State != qgjob.Queued || j.Attempts != 0 {
+		t.Errorf("the waiting job: %+v", j)
+	}
+}
+
+func TestKillEndsTheGrace(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 4)
+	id := w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Grace: time.Hour, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", nil)}})
+	receive(t, started)
+	k.stop()
+	k.Kill()
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if j := w.job(id); j.State != qgjob.Queued {
+		t.Errorf("the job: %+v", j)
+	}
+}
+
+func TestWorkerThatWasCutOffIsRefused(t *testing.T) {
+	w := newWorld(t, 2*time.Second)
+	started, letGo := make(chan string, 8), make(chan struct{})
+	id := w.submit("tests/long.spec.js", 1)
+	runner := specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}
+	first := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: runner})
+	receive(t, started)
+	first.wire.set(true)
+	second := w.start(Options{Drivers: []device.Driver{newPhones("P2")}, Forever: true, Runner: runner})
+	// Both come: the first worker ends its test by itself, the second one gets the job.
+	seen := []string{receive(t, started), receive(t, started)}
+	slices.Sort(seen)
+	if !slices.Equal(seen, []string{"long", "long stopped"}) {
+		t.Fatalf("seen: %v", seen)
+	}
+	first.wire.set(false)
+	first.out.wait(t, "The server answers again.", 1)
+	close(letGo)
+	second.out.wait(t, "Job "+id+" completed with status: passed", 1)
+	first.stop()
+	if err := first.end(); err != nil {
+		t.Errorf("the first worker ended with %v", err)
+	}
+	j := w.verdict(id)
+	if states(j) != "submit assign retry assign pass" || j.AttemptList[0].Outcome != qgjob.OutcomeLost || j.AttemptList[1].DeviceID != "P2" {
+		t.Errorf("the job: %s, %+v", states(j), j.AttemptList)
+	}
+	if strings.Contains(first.out.String(), "Retrying job") || strings.Contains(first.out.String(), "completed") {
+		t.Errorf("the first worker, whose result was refused, printed:\n%s", first.out)
+	}
+}
+
+func TestLogArrivesWhole(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 1), make(chan struct{})
+	var text strings.Builder
+	for i := range 40_000 {
+		text.WriteString(strings.Repeat("x", i%40) + "\n")
+	}
+	half := text.Len() / 2
+	chatty := func(ctx context.Context, log io.Writer) (Verdict, error) {
+		io.WriteString(log, text.String()[:half])
+		started <- "half"
+		<-letGo
+		io.WriteString(log, text.String()[half:])
+		return passes(ctx, log)
+	}
+	id := w.submit("tests/chatty.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/chatty.spec.js": chatty}})
+	receive(t, started)
+	k.wire.set(true)
+	close(letGo)
+	k.out.wait(t, "cannot be reached", 1)
+	k.wire.set(false)
+	w.verdict(id)
+	var log []byte
+	for {
+		chunk, err := w.client.Log(t.Context(), id, 0, int64(len(log)), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(chunk.Data) == 0 {
+			break
+		}
+		log = append(log, chunk.Data...)
+	}
+	if !strings.Contains(string(log), text.String()) || !strings.HasSuffix(string(log), "[qgjob] passed\n") {
+		t.Errorf("of %d bytes, %d are in the log, which ends with %q", text.Len(), len(log), log[max(0, len(log)-80):])
+	}
+}
+
+func TestJobWithoutAProjectSaysWhatToDo(t *testing.T) {
+	w := newWorld(t, 0)
+	id := w.submit("tests/good.spec.js", 1)
+	w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, ProjectDir: noProject, Runner: specs{}})
+	j := w.verdict(id)
+	if j.State != qgjob.Errored || j.Cause != qgjob.CauseProjectInvalid || !strings.Contains(j.Message, "submit from the project's directory") || j.Attempts != 1 {
+		t.Errorf("the job: %+v", j)
+	}
+}
