@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -152,11 +153,14 @@ var helpers = []helper{
 
 // ensureHelpers puts Appium's helper apps on the device, proven by their bytes like the app under test.
 // Appium does it at each session, guesses from version numbers, and without an Android SDK on the host
-// installs one of them each time. It is asked of the device once a session, and again after something went
-// wrong.
+// installs one of them each time. Their bytes are asked for once a session; after that, that they are there.
 func (s *session) ensureHelpers(ctx context.Context, install *appium.Install) error {
 	if s.helpers {
-		return nil
+		there, err := s.helpersListed(ctx)
+		if err != nil || there {
+			return err
+		}
+		s.helpers = false
 	}
 	fresh := false
 	for _, h := range helpers {
@@ -185,6 +189,20 @@ func (s *session) ensureHelpers(ctx context.Context, install *appium.Install) er
 	}
 	s.helpers = true
 	return nil
+}
+
+func (s *session) helpersListed(ctx context.Context) (bool, error) {
+	out, err := s.shell(ctx, commandTimeout, "pm list packages io.appium")
+	if err != nil {
+		return false, err
+	}
+	listed := strings.Fields(out.Stdout)
+	for _, h := range helpers {
+		if !slices.Contains(listed, "package:"+h.pkg) {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // helperRights are commands that let the helpers run in the background, show notifications, record the

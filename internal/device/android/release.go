@@ -32,7 +32,6 @@ func (s *session) endSessions(ctx context.Context) {
 	if err != nil {
 		s.log.Warn("Appium does not end its sessions: it is ended", "error", err)
 		s.stopServer()
-		s.helpers = false
 		return
 	}
 	if n > 0 {

@@ -1,7 +1,6 @@
 package appium
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -22,12 +23,12 @@ import (
 const (
 	startTimeout = 60 * time.Second // from the process's start to the first healthy answer
 	stopTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
+	askTimeout   = 2 * time.Second  // of one question whether it is healthy
 	startTries   = 3                // another process may take the chosen port first
 )
 
 // Options of a server.
 type Options struct {
-	Port    int      // to listen on, on 127.0.0.1; 0: a free one
 	LogPath string   // Appium's own log is appended here and bounded to 32 MB, with <LogPath>.1
 	TempDir string   // for Appium's own temporary files
 	Env     []string // KEY=value, on top of the little that Appium needs
@@ -35,9 +36,11 @@ type Options struct {
 
 // Server is a running Appium server.
 type Server struct {
-	URL     string // http://127.0.0.1:<port>
+	URL     string // for clients: http://127.0.0.1:<port>
 	LogPath string
 
+	direct  string // the process's own URL
+	front   *front
 	process *os.Process
 	done    chan struct{}
 	http    *http.Client
@@ -47,14 +50,18 @@ type Server struct {
 // or wraps the context's error; then no process is left.
 func (in *Install) Start(ctx context.Context, opts Options) (*Server, error) {
 	for try := 1; ; try++ {
-		s, err := in.start(ctx, opts)
+		port, err := freePort()
+		if err != nil {
+			return nil, device.Failf(qgjob.CauseHostFailed, "Appium cannot be started: %w", err)
+		}
+		s, err := in.start(ctx, opts, port)
 		if err == nil {
 			return s, nil
 		}
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start of Appium: %w", context.Cause(ctx))
 		}
-		if opts.Port != 0 || try == startTries || !errors.Is(err, errPortTaken) {
+		if try == startTries || !errors.Is(err, errPortTaken) {
 			return nil, device.Failf(qgjob.CauseAppiumDied, "Appium cannot be started (its log is %s): %w", opts.LogPath, err)
 		}
 	}
@@ -62,14 +69,7 @@ func (in *Install) Start(ctx context.Context, opts Options) (*Server, error) {
 
 var errPortTaken = errors.New("the port was taken by another process")
 
-func (in *Install) start(ctx context.Context, opts Options) (*Server, error) {
-	port := opts.Port
-	if port == 0 {
-		var err error
-		if port, err = freePort(); err != nil {
-			return nil, err
-		}
-	}
+func (in *Install) start(ctx context.Context, opts Options, port int) (*Server, error) {
 	if err := os.MkdirAll(opts.TempDir, 0o700); err != nil {
 		return nil, err
 	}
@@ -77,27 +77,28 @@ func (in *Install) start(ctx context.Context, opts Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	direct := &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
+	front, err := openFront(direct)
+	if err != nil {
+		log.Close()
+		return nil, err
+	}
 	s := &Server{
-		URL:     "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		URL:     front.url(),
 		LogPath: opts.LogPath,
+		front:   front,
+		direct:  direct.String(),
 		done:    make(chan struct{}),
 		// No proxy and no connections kept: a request's answer must come from the process that runs now.
 		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 	}
 	if err := s.run(in, port, opts, log); err != nil {
+		front.close()
 		log.Close()
 		return nil, err
 	}
 	if err := s.ready(ctx); err != nil {
-		select {
-		case <-s.done:
-			err = errors.New("it ended at once")
-			if portTaken(opts.LogPath) {
-				err = errPortTaken
-			}
-		default:
-			s.kill()
-		}
+		s.kill()
 		return nil, err
 	}
 	return s, nil
@@ -131,6 +132,7 @@ func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
 		cmd.Wait()                 // how it ended is in the log
 		killGroup(cmd.Process.Pid) // its adb commands, and the watcher, which has kept the group's id from being used again
 		w.Close()
+		s.front.close()
 	}()
 	return nil
 }
@@ -168,8 +170,12 @@ func (s *Server) Healthy(ctx context.Context) error {
 	return nil
 }
 
-// EndSessions deletes every session that is open on the server and returns how many were.
+// EndSessions deletes every session that is open on the server, and those that are being made as soon as
+// they are, and returns how many there were.
 func (s *Server) EndSessions(ctx context.Context) (int, error) {
+	if err := s.front.wait(ctx); err != nil {
+		return 0, fmt.Errorf("a session is being made: %w", err)
+	}
 	var sessions []struct {
 		ID string `json:"id"`
 	}
@@ -190,7 +196,10 @@ func (s *Server) ready(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if s.Healthy(ctx) == nil {
+		asking, cancel := context.WithTimeout(ctx, askTimeout)
+		err := s.Healthy(asking)
+		cancel()
+		if err == nil {
 			select {
 			case <-s.done: // it was somebody else who answered
 			default:
@@ -200,7 +209,7 @@ func (s *Server) ready(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-s.done:
-			return errors.New("it ended")
+			return s.whyEnded()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -208,7 +217,7 @@ func (s *Server) ready(ctx context.Context) error {
 }
 
 func (s *Server) call(ctx context.Context, method, path string, value any) error {
-	req, err := http.NewRequestWithContext(ctx, method, s.URL+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, s.direct+path, nil)
 	if err != nil {
 		return err
 	}
@@ -255,10 +264,17 @@ func freePort() (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
-// portTaken reads in the end of a server's log why it ended.
-func portTaken(logPath string) bool {
-	data, err := os.ReadFile(logPath)
-	return err == nil && bytes.Contains(data[max(0, len(data)-4<<10):], []byte("EADDRINUSE"))
+// whyEnded reads the end of the log of a server that ended while it started.
+func (s *Server) whyEnded() error {
+	data, err := os.ReadFile(s.LogPath)
+	if err != nil {
+		return err
+	}
+	tail := lastLines(data)
+	if strings.Contains(tail, "EADDRINUSE") {
+		return errPortTaken
+	}
+	return fmt.Errorf("it ended: %s", tail)
 }
 
 // PID is the id of the server's process and of its process group.

@@ -72,6 +72,9 @@ func Log(t testing.TB) *slog.Logger {
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
+// Discard is a logger for where no test is.
+var Discard = slog.New(slog.DiscardHandler)
+
 // Eventually fails the test when a condition does not come true within a bound.
 func Eventually(t testing.TB, within time.Duration, what string, is func() bool) {
 	t.Helper()

@@ -74,6 +74,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"OneWorkerAtATime", oneWorker},
 		{"ClosedSessionRefuses", closedSession},
 		{"SessionsThroughTheEndpoint", sessions},
+		{"SessionOfAClientThatLeft", clientLeft},
 		{"EndpointSurvivesKill", killedServer},
 	}
 	for _, c := range cases {
@@ -386,6 +387,28 @@ func sessions(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	Eventually(t, 5*time.Second, "a closed session leaves no processes", gone)
+}
+
+// clientLeft is the job that was canceled while its session was being made, at several moments.
+func clientLeft(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	for _, after := range []time.Duration{20 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond} {
+		prepare(t, s, b)
+		e := endpoint(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		OpenSession(ctx, e, b)
+		cancel()
+		release(t, s)
+		if a := h.Phone.Account(b.Package); a.Running || a.OpenSessions != 0 {
+			t.Errorf("after the release of a job whose client left after %v, the phone says %+v", after, a)
+		}
+	}
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
+	if a := h.Phone.Account(b.Package); a.OpenSessions != 1 {
+		t.Errorf("in the next job the phone says %+v", a)
+	}
 }
 
 func killedServer(t *testing.T, h Harness) {
