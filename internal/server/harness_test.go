@@ -6,13 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,19 +26,67 @@ import (
 	"qgjob/internal/blob"
 	"qgjob/internal/server"
 	"qgjob/internal/store"
+	"qgjob/internal/store/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// postgres is the PostgreSQL of this run of the tests, started by the first that needs one.
+var postgres = sync.OnceValues(func() (*pgtest.Cluster, error) {
+	postgresStarted = true
+	return pgtest.Start(context.Background())
+})
+
+var postgresStarted bool
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	var err error
+	if postgresStarted {
+		if cluster, failed := postgres(); failed == nil {
+			err = cluster.Stop()
+		}
+	}
+	err = errors.Join(err, goleak.Find())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// onEachStore runs a test over a server with a fresh store, of each kind.
+func onEachStore(t *testing.T, test func(t *testing.T, r *running)) {
+	t.Run("sqlite", func(t *testing.T) { test(t, start(t)) })
+	t.Run("postgresql", func(t *testing.T) { test(t, serve(t, openPostgres(t, postgresURL(t)))) })
+}
+
+// postgresURL names an empty database.
+func postgresURL(t *testing.T) string {
+	t.Helper()
+	cluster, err := postgres()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, err := cluster.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
+
+func openPostgres(t *testing.T, url string) *store.Store {
+	t.Helper()
+	return openStore(t, store.Options{DatabaseURL: url, Logger: slog.New(slog.DiscardHandler)})
+}
 
 // openSQLite opens a store of the test's own.
-func openSQLite(t *testing.T, path string) *store.Store {
+func openSQLite(t testing.TB, path string) *store.Store {
 	t.Helper()
 	return openStore(t, store.Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
 }
 
-func openStore(t *testing.T, o store.Options) *store.Store {
+func openStore(t testing.TB, o store.Options) *store.Store {
 	t.Helper()
-	st, err := store.Open(t.Context(), o)
+	st, err := store.Open(context.Background(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
