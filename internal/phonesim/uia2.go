@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -90,12 +91,8 @@ func (v *anyValue) UnmarshalJSON(b []byte) error {
 		return nil
 	}
 	var list []string
-	if err := json.Unmarshal(b, &list); err != nil {
-		return nil //nolint:nilerr // a value of another kind belongs to a command that does not read it
-	}
-	*v = ""
-	for _, s := range list {
-		*v += anyValue(s)
+	if json.Unmarshal(b, &list) == nil { // a value of another kind belongs to a command that does not read it
+		*v = anyValue(strings.Join(list, ""))
 	}
 	return nil
 }
