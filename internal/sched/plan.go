@@ -18,6 +18,8 @@ const (
 // Plan gives free devices work: no device twice, no lane more jobs than it has. It does not depend on the
 // order of the snapshot's devices and lanes.
 //
+// now is the snapshot's moment; this policy goes by order and counts alone.
+//
 // It goes through the priorities, most urgent first. At each, free devices take, in this order: lanes that
 // prefer them; the app that is on them; groups that no device serves, oldest first; served groups where
 // joining brings the group's last job forward. What is left of the devices goes on to the next priority.
@@ -41,8 +43,9 @@ func Plan(s Snapshot, now time.Time) []Assignment {
 // planLane is a lane while its jobs are given away.
 type planLane struct {
 	Lane
-	index int // in the snapshot
-	taken int
+	index    int // in the snapshot
+	taken    int
+	unfitted bool // no free device fits, and none will
 }
 
 func (l *planLane) left() int { return l.Queued - l.taken }
@@ -76,17 +79,29 @@ func starts(d, free time.Duration) int {
 	return 1 + int((d-free)/runTime)
 }
 
+// app is what is installed on devices.
+type app struct{ orgID, versionID string }
+
+// ask is what jobs of one priority ask for by name.
+type ask struct {
+	priority int
+	target   qgjob.Target
+}
+
+// planner is a plan in the making. Its counts follow what it gives away, so that no choice looks at all lanes.
 type planner struct {
-	devices []Device    // by id
-	free    []Device    // without work yet, by id
-	lanes   []*planLane // by priority, then age
-	waiting map[Group]int
+	devices []Device      // by id
+	free    []Device      // without work yet, by id
+	lanes   []*planLane   // by priority, then age
+	waiting map[Group]int // jobs not given away
+	wanted  map[app]int   // of them, jobs that want an app
+	asked   map[ask]int   // of them, jobs by priority and target
 	served  map[Group]*service
 	plan    []Assignment
 }
 
 func newPlanner(s Snapshot) *planner {
-	p := &planner{waiting: map[Group]int{}, served: map[Group]*service{}}
+	p := &planner{waiting: map[Group]int{}, wanted: map[app]int{}, asked: map[ask]int{}, served: map[Group]*service{}}
 	p.devices = slices.SortedFunc(slices.Values(s.Devices), func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
 	for _, d := range p.devices {
 		if d.Serving != nil {
@@ -97,7 +112,7 @@ func newPlanner(s Snapshot) *planner {
 	}
 	for i, l := range s.Lanes {
 		p.lanes = append(p.lanes, &planLane{Lane: l, index: i})
-		p.waiting[l.Group] += l.Queued
+		p.count(l, l.Queued)
 	}
 	slices.SortFunc(p.lanes, func(a, b *planLane) int {
 		return cmp.Or(
@@ -107,6 +122,13 @@ func newPlanner(s Snapshot) *planner {
 		)
 	})
 	return p
+}
+
+// count follows the number of a lane's jobs that are not given away.
+func (p *planner) count(l Lane, n int) {
+	p.waiting[l.Group] += n
+	p.wanted[app{l.OrgID, l.AppVersionID}] += n
+	p.asked[ask{l.Priority, l.Target}] += n
 }
 
 func (p *planner) service(g Group) *service {
@@ -142,7 +164,7 @@ func (p *planner) give(d Device, l *planLane, reason string) {
 	s := p.service(l.Group)
 	s.planned = append(s.planned, busy)
 	l.taken++
-	p.waiting[l.Group]--
+	p.count(l.Lane, -1)
 	p.free = slices.DeleteFunc(p.free, func(f Device) bool { return f.ID == d.ID })
 	p.plan = append(p.plan, Assignment{DeviceID: d.ID, Lane: l.index, Reason: reason})
 }
@@ -162,7 +184,6 @@ func (p *planner) preferred(level []*planLane) {
 
 // installed gives each device the oldest job whose app is on it.
 func (p *planner) installed(level []*planLane) {
-	type app struct{ org, version string }
 	lanes := map[app][]*planLane{}
 	for _, l := range level {
 		key := app{l.OrgID, l.AppVersionID}
@@ -212,7 +233,7 @@ func (p *planner) join(level []*planLane) {
 		if l == nil {
 			return
 		}
-		p.give(d, l, fmt.Sprintf("joins: %d waiting on %s", p.waiting[l.Group], count(p.service(l.Group).devices(), "device")))
+		p.give(d, l, fmt.Sprintf("joins: %d waiting on %s", p.waiting[l.Group], plural(p.service(l.Group).devices(), "device")))
 	}
 }
 
@@ -236,6 +257,9 @@ func (p *planner) worthJoining(level []*planLane) (*planLane, Device) {
 // choose picks the free device that is missed least by others: of a kind that no waiting job asks for by
 // name, then one without an app that is waited for.
 func (p *planner) choose(l *planLane) (Device, bool) {
+	if l.unfitted {
+		return Device{}, false
+	}
 	var best Device
 	bestMissed := -1
 	for _, d := range p.free {
@@ -246,26 +270,22 @@ func (p *planner) choose(l *planLane) (Device, bool) {
 			best, bestMissed = d, missed
 		}
 	}
-	return best, bestMissed >= 0
+	l.unfitted = bestMissed < 0
+	return best, !l.unfitted
 }
 
 func (p *planner) missed(d Device, by *planLane) int {
 	missed := 0
-	for _, l := range p.lanes {
-		if l.left() == 0 || l == by {
-			continue
-		}
-		if by.Target == qgjob.TargetAny && l.Target == d.Kind && l.Priority == by.Priority {
-			missed |= 2
-		}
-		if has(d, l.Group) && l.Group != by.Group {
-			missed |= 1
-		}
+	if by.Target != d.Kind && p.asked[ask{by.Priority, d.Kind}] > 0 {
+		missed += 2
+	}
+	if d.Installed != nil && !has(d, by.Group) && p.wanted[app{d.Installed.OrgID, d.Installed.AppVersionID}] > 0 {
+		missed++
 	}
 	return missed
 }
 
-func count(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
