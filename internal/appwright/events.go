@@ -112,16 +112,15 @@ func (s *events) find(id string, retry int) *eventTest {
 	return nil
 }
 
-// results are the tests as far as they came: one that had not ended was interrupted.
-func (s *events) results(name func(file string) string) []qgjob.TestResult {
+// results are the tests as far as they came: one that had not ended has the given status.
+func (s *events) results(name func(file string) string, stopped qgjob.TestStatus, at time.Time) []qgjob.TestResult {
 	var results []qgjob.TestResult
 	for _, t := range s.Tests {
 		r := qgjob.TestResult{Title: t.Title, Status: testStatus(t.Status, t.OK), File: name(t.File), Line: t.Line, Column: t.Column, Error: clip(t.Error, maxErrorText)}
 		if t.Ended.IsZero() {
-			r.Status = qgjob.TestInterrupted
-		} else {
-			r.DurationMS = t.Ended.Sub(t.Began).Milliseconds()
+			r.Status, t.Ended = stopped, at
 		}
+		r.DurationMS = t.Ended.Sub(t.Began).Milliseconds()
 		results = append(results, r)
 	}
 	return results

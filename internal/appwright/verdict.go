@@ -43,12 +43,16 @@ func (o observation) result(name func(file string) string) qgjob.Result {
 	result := o.verdict(name)
 	result.Message = clip(result.Message, maxMessage)
 	result.Report.RunMS = o.ended.Sub(o.began).Milliseconds()
-	if o.report != nil {
-		for _, t := range o.report.Tests {
-			result.Report.Tests = append(result.Report.Tests, t.result(name))
+	if o.report == nil {
+		stopped := qgjob.TestInterrupted
+		if o.overdue {
+			stopped = qgjob.TestTimedOut
 		}
-	} else {
-		result.Report.Tests = o.events.results(name)
+		result.Report.Tests = o.events.results(name, stopped, o.ended)
+		return result
+	}
+	for _, t := range o.report.Tests {
+		result.Report.Tests = append(result.Report.Tests, t.result(name))
 	}
 	return result
 }
@@ -138,14 +142,22 @@ func (o observation) behind(t reportedTest) *Failure {
 		body = e.BodyEnded
 	}
 	first := t.firstError().Text
+	failsWith, ending := errorTextCause(first) != "", (*Failure)(nil)
 	for _, e := range o.evidence.Errors {
-		if e.Cause == "" || e.At.Before(from.Add(-clockSlack)) || e.At.After(to.Add(clockSlack)) {
+		if !within(e.At, from, to) {
 			continue
 		}
-		// What broke after the body of the test is behind its failure only if that is what it fails with.
-		if !e.ending() && !e.At.After(body.Add(clockSlack)) || errorTextCause(first) != "" || e.Message != "" && strings.Contains(first, firstLine(e.Message)) {
+		if e.Cause != "" && !e.ending() && !e.At.After(body.Add(clockSlack)) {
 			return &Failure{Cause: e.Cause, Message: e.Message}
 		}
+		if e.Cause != "" && ending == nil {
+			ending = &Failure{Cause: e.Cause, Message: e.Message}
+		}
+		failsWith = failsWith || e.Message != "" && strings.Contains(first, firstLine(e.Message))
+	}
+	// What broke after the body of the test is behind its failure only if that is what it fails with.
+	if ending != nil && failsWith {
+		return ending
 	}
 	if t.Last.Status == "timedOut" {
 		return o.hung(from, to)
