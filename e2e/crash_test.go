@@ -38,9 +38,9 @@ func TestServerKilledOnSQLite(t *testing.T) {
 // serves at any time, and sometimes both at once.
 func TestServersKilledOnPostgreSQL(t *testing.T) {
 	t.Parallel()
-	db := pgtest.Start(t)
-	a := newServer(t, "--data-dir", t.TempDir(), "--database-url", db.URL, "--lease", "3s")
-	b := newServer(t, "--data-dir", t.TempDir(), "--database-url", db.URL, "--lease", "3s")
+	url := database(t)
+	a := newServer(t, "--data-dir", t.TempDir(), "--database-url", url, "--lease", "3s")
+	b := newServer(t, "--data-dir", t.TempDir(), "--database-url", url, "--lease", "3s")
 	a.up()
 	b.up()
 	w := newWorld(t, []string{a.url(), b.url()})
@@ -59,6 +59,25 @@ func TestServersKilledOnPostgreSQL(t *testing.T) {
 		first.up()
 	}
 	w.finish()
+}
+
+// database is an empty database on a PostgreSQL of this test's own.
+func database(t *testing.T) string {
+	t.Helper()
+	cluster, err := pgtest.Start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	url, err := cluster.Database(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
 }
 
 // world is the outside of the servers: clients, workers and what they were told.
