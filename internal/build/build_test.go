@@ -1,0 +1,147 @@
+package build
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"qgjob"
+	"qgjob/internal/phonesim"
+)
+
+func makeAPK(t testing.TB, app phonesim.App) []byte {
+	t.Helper()
+	content, err := phonesim.BuildAPK(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func makeZip(t testing.TB, files map[string]string) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, content := range files {
+		w, err := z.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func write(t testing.TB, content []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "app.apk")
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestParse(t *testing.T) {
+	content := makeAPK(t, phonesim.App{Package: "com.example.shop", VersionCode: 42, VersionName: "1.2 – größer", MinSDK: 24, TargetSDK: 33, Activity: ".ui.Main"})
+	got, err := Parse(write(t, content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := sha256.Sum256(content)
+	want := Info{
+		SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content)), Package: "com.example.shop", Activity: "com.example.shop.ui.Main",
+		VersionCode: 42, VersionName: "1.2 – größer", MinSDK: 24, TargetSDK: 33, Debuggable: got.Debuggable,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	good := makeAPK(t, phonesim.App{Package: "com.example.shop"})
+	for name, c := range map[string]struct {
+		content []byte
+		says    string
+	}{
+		"empty":            {nil, "not a zip archive"},
+		"text":             {[]byte("<html>404 Not Found</html>"), "not a zip archive"},
+		"cut short":        {good[:len(good)/2], "cut short"},
+		"other zip":        {makeZip(t, map[string]string{"readme.txt": "hello"}), "without AndroidManifest.xml"},
+		"IPA":              {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": ""}), "iOS app (IPA)"},
+		"AAB":              {makeZip(t, map[string]string{"BundleConfig.pb": "", "base/manifest/AndroidManifest.xml": ""}), "App Bundle"},
+		"APKS":             {makeZip(t, map[string]string{"splits/base-master.apk": ""}), "universal APK"},
+		"text manifest":    {makeZip(t, map[string]string{"AndroidManifest.xml": `<manifest package="com.example.shop"/>`}), "binary form"},
+		"damaged manifest": {makeZip(t, map[string]string{"AndroidManifest.xml": "\x03\x00\x08\x00\x18\x00\x00\x00\x01\x00\x1c\x00\xff\xff\xff\xff________"}), "do not fit together"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := write(t, c.content)
+			_, err := Parse(path)
+			if qgjob.ErrorCode(err) != qgjob.CodeInvalid || !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v: want one that says %q and names the file", err, c.says)
+			}
+		})
+	}
+	if _, err := Parse(filepath.Join(t.TempDir(), "missing.apk")); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestActivityNames(t *testing.T) {
+	for name, want := range map[string]string{
+		".Main":              "com.example.shop.Main",
+		"Main":               "com.example.shop.Main",
+		"org.elsewhere.Main": "org.elsewhere.Main",
+	} {
+		if got := inPackage("com.example.shop", name); got != want {
+			t.Errorf("activity %s is %s, want %s", name, got, want)
+		}
+	}
+}
+
+// FuzzManifest: whatever a manifest holds, there is a description or an error, soon.
+func FuzzManifest(f *testing.F) {
+	for _, app := range []phonesim.App{{Package: "com.example.shop"}, {Package: "a.b", VersionName: strings.Repeat("ä", 300), Label: "x"}} {
+		content := makeAPK(f, app)
+		archive, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		data, err := readManifest(archive)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := decode(data)
+		if err != nil {
+			return
+		}
+		if info, err := describe(m); err == nil && !packageName.MatchString(info.Package) {
+			t.Errorf("package %q", info.Package)
+		}
+	})
+}
+
+// FuzzArchive does the same for whole files.
+func FuzzArchive(f *testing.F) {
+	f.Add(makeAPK(f, phonesim.App{Package: "com.example.shop"}))
+	f.Add([]byte("PK\x05\x06"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if info, err := read(bytes.NewReader(data), int64(len(data))); err == nil && info.Package == "" {
+			t.Error("a build without a package")
+		}
+	})
+}
