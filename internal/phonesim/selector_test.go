@@ -83,6 +83,7 @@ func TestSelectors(t *testing.T) {
 		{"xpath", `//*[@text="x]`},
 		{"xpath", `count(//*)`},
 		{"xpath", `//*/@text`},
+		{"xpath", strings.Repeat(`//*[`, 20) + `@text` + strings.Repeat(`]`, 20)}, // would take for ever
 		{"xpath", ``},
 		{"css selector", `a`},
 	} {

@@ -35,7 +35,11 @@ type xpathContext struct {
 	node           *xpathNode
 	position, size int
 	document       *xpathNode
+	work           *int // how many more nodes may be looked at
 }
+
+// maxXPathWork bounds an evaluation: predicates within predicates multiply.
+const maxXPathWork = 1 << 20
 
 var xpathAxes = map[string]bool{
 	"child": true, "descendant": true, "descendant-or-self": true, "parent": true, "self": true, "ancestor": true, "ancestor-or-self": true,
@@ -65,7 +69,8 @@ func (x *xpath) find(from *node) ([]*node, error) {
 		grow(document, from)
 		start = document.children[0]
 	}
-	v, err := x.expr.eval(xpathContext{node: start, position: 1, size: 1, document: document})
+	work := maxXPathWork
+	v, err := x.expr.eval(xpathContext{node: start, position: 1, size: 1, document: document, work: &work})
 	if err != nil {
 		return nil, &selectorError{"cannot evaluate XPath: " + err.Error()}
 	}
@@ -184,7 +189,7 @@ func (p *xpathPath) eval(c xpathContext) (xpathValue, error) {
 		if v.kind != 'N' {
 			return v, errors.New("a path begins with what are no elements")
 		}
-		if current, err = xpathFilter(v.nodes, p.filters, c.document); err != nil {
+		if current, err = xpathFilter(v.nodes, p.filters, c); err != nil {
 			return v, err
 		}
 	}
@@ -192,12 +197,16 @@ func (p *xpathPath) eval(c xpathContext) (xpathValue, error) {
 		var next []*xpathNode
 		for _, n := range current {
 			var hits []*xpathNode
-			for _, candidate := range n.axis(p.steps[i].axis) {
+			candidates := n.axis(p.steps[i].axis)
+			if *c.work -= len(candidates) + 1; *c.work < 0 {
+				return xpathValue{}, errors.New("it looks at too many elements")
+			}
+			for _, candidate := range candidates {
 				if p.steps[i].matches(candidate) {
 					hits = append(hits, candidate)
 				}
 			}
-			hits, err := xpathFilter(hits, p.steps[i].predicates, c.document)
+			hits, err := xpathFilter(hits, p.steps[i].predicates, c)
 			if err != nil {
 				return xpathValue{}, err
 			}
@@ -214,11 +223,11 @@ func inDocumentOrder(nodes []*xpathNode) []*xpathNode {
 }
 
 // xpathFilter keeps the nodes for which every predicate holds. A number is a position.
-func xpathFilter(nodes []*xpathNode, predicates []xpathExpr, document *xpathNode) ([]*xpathNode, error) {
+func xpathFilter(nodes []*xpathNode, predicates []xpathExpr, c xpathContext) ([]*xpathNode, error) {
 	for _, predicate := range predicates {
 		var kept []*xpathNode
 		for i, n := range nodes {
-			v, err := predicate.eval(xpathContext{n, i + 1, len(nodes), document})
+			v, err := predicate.eval(xpathContext{n, i + 1, len(nodes), c.document, c.work})
 			if err != nil {
 				return nil, err
 			}
