@@ -2,7 +2,9 @@ package appwright
 
 import (
 	"os"
+	"regexp"
 	"strconv"
+	"strings"
 )
 
 // passedOn are the variables of the worker that its tests see, too. Nothing else of the worker's
@@ -54,3 +56,21 @@ func (r Run) environment(t tools, proxyPort int) []string {
 	}
 	return env
 }
+
+// npmVariables are those of the worker that npm needs to reach its registry. Packages run code when they are
+// installed, so that nothing else is passed on.
+var npmVariables = regexp.MustCompile(`(?i)^(PATH|HOME|LANG|LC_ALL|TMPDIR|(HTTPS?|NO)_PROXY|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|npm_config_.*|NPM_TOKEN|NODE_AUTH_TOKEN)$`)
+
+func npmEnvironment(worker []string) []string {
+	// What AppWright brings along would download browsers and drivers that no test on a phone uses.
+	env := []string{"PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD=1", "APPIUM_SKIP_CHROMEDRIVER_INSTALL=1"}
+	for _, variable := range worker {
+		if name, _, _ := strings.Cut(variable, "="); npmVariables.MatchString(name) {
+			env = append(env, variable)
+		}
+	}
+	return env
+}
+
+// npmProjectFault matches the codes with which npm refuses what package.json or the lockfile asks for.
+var npmProjectFault = regexp.MustCompile(`EUSAGE|EJSONPARSE|ERESOLVE|ETARGET|E404|EBADENGINE|EINTEGRITY|EINVALIDPACKAGENAME|ENOLOCK|EBADPLATFORM|EOVERRIDE`)

@@ -1,0 +1,193 @@
+package appwright
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	"qgjob"
+)
+
+// installTimeout bounds npm. On a fresh machine AppWright and what it brings took half a minute.
+const installTimeout = 10 * time.Minute
+
+// lockPoll is how often a lock that another job holds is tried again.
+const lockPoll = 200 * time.Millisecond
+
+// Dependencies sees to it that the project has its npm packages. Those that are there already are kept.
+// Otherwise they are installed once for each lockfile into cacheDir, and the project gets a link named
+// node_modules; without a lockfile, package.json is what they are known by. Several jobs, also in several
+// processes, may ask for the same at once: one installs, the others wait. What npm prints goes to log.
+func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Writer) error {
+	link := filepath.Join(projectDir, "node_modules")
+	if _, err := os.Stat(link); err == nil {
+		return nil
+	}
+	manifest, err := os.ReadFile(filepath.Join(projectDir, "package.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return failuref(qgjob.CauseProjectInvalid, "the test project holds no package.json: submit from the directory that holds it, or make one with npm init -y and npm install --save-dev --save-exact appwright@0.1.1")
+	}
+	if err != nil {
+		return hostFailure("read the project's package.json", err)
+	}
+	files := map[string][]byte{"package.json": manifest}
+	for _, name := range []string{"package-lock.json", "npm-shrinkwrap.json", ".npmrc"} {
+		content, err := os.ReadFile(filepath.Join(projectDir, name))
+		switch {
+		case err == nil:
+			files[name] = content
+		case !errors.Is(err, fs.ErrNotExist):
+			return hostFailure("read the project's "+name, err)
+		}
+	}
+	if len(files) == 1 {
+		// A part of a larger repository, whose packages are installed further up.
+		if _, _, err := installed(projectDir, "appwright"); err == nil {
+			return nil
+		}
+	}
+	home, err := installOnce(ctx, cacheDir, files, log)
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(filepath.Join(home, "node_modules"), link); err != nil && !errors.Is(err, fs.ErrExist) {
+		return hostFailure("link the project's dependencies", err)
+	}
+	return nil
+}
+
+// installOnce returns the directory that holds the packages which the files ask for.
+func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, log io.Writer) (string, error) {
+	cacheDir, err := filepath.Abs(cacheDir)
+	if err == nil {
+		err = os.MkdirAll(cacheDir, 0o755)
+	}
+	if err != nil {
+		return "", hostFailure("make the cache of dependencies", err)
+	}
+	home := filepath.Join(cacheDir, dependencyKey(files))
+	if _, err := os.Stat(home); err == nil {
+		return home, nil
+	}
+	unlock, err := lock(ctx, home+".lock")
+	if ctx.Err() != nil {
+		return "", failuref(qgjob.CauseCanceled, "the wait for another job's npm was stopped: %w", context.Cause(ctx))
+	}
+	if err != nil {
+		return "", hostFailure("wait for another job's npm", err)
+	}
+	defer unlock()
+	if _, err := os.Stat(home); err == nil {
+		return home, nil // the other job installed them
+	}
+	// What an interrupted install left has this name; nobody else uses it while the lock is held.
+	staging := home + ".partial"
+	if err := os.RemoveAll(staging); err != nil {
+		return "", hostFailure("remove an interrupted install", err)
+	}
+	defer os.RemoveAll(staging)
+	if err := os.MkdirAll(staging, 0o755); err != nil {
+		return "", hostFailure("make a directory for the install", err)
+	}
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(staging, name), content, 0o644); err != nil {
+			return "", hostFailure("write "+name, err)
+		}
+	}
+	if err := npmInstall(ctx, staging, files, log); err != nil {
+		return "", err
+	}
+	if err := os.Rename(staging, home); err != nil {
+		return "", hostFailure("keep the installed dependencies", err)
+	}
+	return home, nil
+}
+
+func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io.Writer) error {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return failuref(qgjob.CauseHostFailed, "npm is not installed on the worker's host: install Node 20 or later: %w", err)
+	}
+	verb := "install"
+	if files["package-lock.json"] != nil || files["npm-shrinkwrap.json"] != nil {
+		verb = "ci"
+	}
+	limited, cancel := context.WithTimeout(ctx, installTimeout)
+	defer cancel()
+	tail := &tailWriter{}
+	output := io.MultiWriter(&syncWriter{w: log}, tail)
+	process, err := startProcess(command{
+		path: npm, args: []string{verb, "--no-audit", "--no-fund", "--no-progress", "--include=dev"}, dir: dir,
+		env: npmEnvironment(os.Environ()), stdout: output, stderr: output,
+	})
+	if err != nil {
+		return hostFailure("start npm", err)
+	}
+	exit := process.wait(limited)
+	if err := os.MkdirAll(filepath.Join(dir, "node_modules"), 0o755); err != nil { // npm makes none where there is nothing to install
+		return hostFailure("make node_modules", err)
+	}
+	said := tailLines(tail.String(), 20)
+	switch {
+	case ctx.Err() != nil:
+		return failuref(qgjob.CauseCanceled, "npm %s was stopped: %w", verb, context.Cause(ctx))
+	case exit.ok():
+		return nil
+	case limited.Err() != nil:
+		return failuref(qgjob.CauseSetupTimedOut, "npm %s had not ended after %s: %s", verb, installTimeout, said)
+	case strings.Contains(said, "ENOSPC"):
+		return failuref(qgjob.CauseHostDiskFull, "npm %s found no room on the worker's host: %s", verb, said)
+	case npmProjectFault.MatchString(said):
+		return failuref(qgjob.CauseProjectInvalid, "npm %s refused the test project's dependencies: %s", verb, said)
+	}
+	return failuref(qgjob.CauseTransferFailed, "npm %s failed (%s): %s", verb, exit, said)
+}
+
+// dependencyKey names what the files ask for, on this kind of host: packages may hold compiled code.
+func dependencyKey(files map[string][]byte) string {
+	sum := sha256.New()
+	fmt.Fprintf(sum, "%s %s\n", runtime.GOOS, runtime.GOARCH)
+	for _, name := range []string{"package.json", "package-lock.json", "npm-shrinkwrap.json", ".npmrc"} {
+		content, ok := files[name]
+		fmt.Fprintf(sum, "%s %t %d\n", name, ok, len(content))
+		sum.Write(content)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// lock takes an exclusive lock on a file, which ends with this process at the latest.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	retry := time.NewTicker(lockPoll)
+	defer retry.Stop()
+	for {
+		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { file.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			file.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, context.Cause(ctx)
+		case <-retry.C:
+		}
+	}
+}
