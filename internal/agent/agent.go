@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"qgjob/internal/api"
+	"qgjob/internal/build"
 	"qgjob/internal/device"
 )
 
@@ -107,10 +108,12 @@ type Agent struct {
 	loops   sync.WaitGroup
 
 	mu       sync.Mutex
-	slots    map[string]*slot    // by device id
-	attempts map[string]*attempt // by attempt id: running, or ended with a result that is not yet answered
-	outbox   []outgoing          // results to report, in the order of their ends
-	offered  []string            // the free devices of the last poll
+	slots    map[string]*slot      // by device id
+	attempts map[string]*attempt   // by attempt id: running, or ended with a result that is not yet answered
+	builds   map[string]build.Info // by SHA-256
+	outbox   []outgoing            // results to report, in the order of their ends
+	offered  []string              // the free devices of the last poll
+	idling   bool                  // the last poll counts when it finds nothing
 	lease    time.Duration
 	rhythm   time.Duration // of heartbeats
 	looked   bool          // every driver has listed its devices once
@@ -130,7 +133,7 @@ func New(o Options) (*Agent, error) {
 	return &Agent{
 		o: o, client: &once, id: uuid.NewString(), host: host, say: &printer{w: o.Out},
 		changed: newSignal(), beat: newSignal(), kill: make(chan struct{}),
-		slots: map[string]*slot{}, attempts: map[string]*attempt{},
+		slots: map[string]*slot{}, attempts: map[string]*attempt{}, builds: map[string]build.Info{},
 	}, nil
 }
 

@@ -108,7 +108,7 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
 		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities},
 		App: appwright.App{
-			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity, Label: on.Label,
+			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity,
 			VersionCode: on.Build.VersionCode, VersionName: on.VersionName,
 		},
 		TestTimeout: on.Limits.Test, Deadline: on.Limits.Deadline,

@@ -24,6 +24,7 @@ var errSetupTime = errors.New("the setup took too long")
 type attempt struct {
 	api.Assignment
 	slot   *slot
+	kind   qgjob.Target    // of the device
 	ctx    context.Context // ends with the reason to stop
 	cancel context.CancelCauseFunc
 	lease  time.Time // by the wall clock, until which the server is known to keep the lease
@@ -32,7 +33,7 @@ type attempt struct {
 
 // newAttempt gives an assignment to a slot. The caller holds mu.
 func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *attempt {
-	at := &attempt{Assignment: as, slot: s, lease: wallNow().Add(a.lease)}
+	at := &attempt{Assignment: as, slot: s, kind: s.info.Kind, lease: wallNow().Add(a.lease)}
 	at.ctx, at.cancel = context.WithCancelCause(ctx)
 	a.attempts[as.AttemptID] = at
 	s.attempt = at

@@ -135,6 +135,18 @@ func (c *cache) fill(path, sha string, body io.Reader) error {
 	return nil
 }
 
+// holds says whether a file has the SHA-256.
+func holds(path, sha string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	hash := sha256.New()
+	_, err = io.Copy(hash, file)
+	return err == nil && hex.EncodeToString(hash.Sum(nil)) == sha
+}
+
 // remembering tells an error of what is read from one of what is written.
 type remembering struct {
 	r   io.Reader

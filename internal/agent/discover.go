@@ -27,6 +27,7 @@ func (a *Agent) discover(ctx context.Context) {
 		looks.Wait()
 		a.mu.Lock()
 		a.looked = true
+		a.offer()
 		a.mu.Unlock()
 		if a.noDevice() && ctx.Err() == nil {
 			if now := time.Now(); said.IsZero() || now.Sub(said) >= nothingRepeat {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"qgjob"
 	"qgjob/internal/api"
@@ -96,9 +97,12 @@ func weight(r qgjob.Result) int {
 // cut shortens s to at most n bytes of valid UTF-8 and says so.
 func cut(s string, n int) string {
 	const mark = " [cut]"
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if len(s) <= n {
+	if len(s) <= n && utf8.ValidString(s) {
 		return s
 	}
-	return strings.ToValidUTF8(s[:max(0, n-len(mark))], "") + mark
+	s = strings.ToValidUTF8(s[:min(len(s), n)], "")
+	if room := n - len(mark); len(s) > room {
+		s = strings.ToValidUTF8(s[:max(0, room)], "")
+	}
+	return s + mark
 }

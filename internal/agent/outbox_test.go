@@ -12,12 +12,13 @@ import (
 
 func TestAnyResultFitsARequest(t *testing.T) {
 	var tests []qgjob.TestResult
+	long := strings.Repeat("\xff<é", 10_000)
 	for i := range 6000 {
 		status := qgjob.TestSkipped
 		if i > 5000 {
 			status = qgjob.TestFailed
 		}
-		tests = append(tests, qgjob.TestResult{Title: strings.Repeat("ü", 3000), Status: status, Error: strings.Repeat("\xff<é", 100_000)})
+		tests = append(tests, qgjob.TestResult{Title: strings.Repeat("ü", 3000), Status: status, Error: long})
 	}
 	r := fit(qgjob.Result{Outcome: qgjob.OutcomeFailed, Cause: qgjob.CauseTestFailed, Message: strings.Repeat("é", 100_000), Report: qgjob.Report{Tests: tests}})
 	data, err := json.Marshal(api.PollRequest{Results: []api.AttemptResult{{Result: r}}})

@@ -139,11 +139,8 @@ func (a *Agent) nextPoll(seq int64, limit int) (request api.PollRequest, counts 
 	}
 	a.offered = a.free()
 	request = api.PollRequest{Seq: seq, Devices: a.offered, Leases: a.leases(), Results: a.handIn(limit)}
-	counts = !a.o.Forever && a.looked && a.stopping == nil && len(a.attempts) == 0
-	now := time.Now()
-	for _, s := range a.slots {
-		counts = counts && !s.coming(now)
-	}
+	a.idling = a.idles()
+	counts = a.idling
 	switch {
 	case len(request.Results) > 0: // they are answered at once, and work is asked for by the next poll
 	case counts:

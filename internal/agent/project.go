@@ -39,7 +39,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	r.task = Task{
 		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, "artifacts"),
 		CacheDir: filepath.Join(a.o.DataDir, "dependencies"),
-		Spec:     at.Job.TestPath, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.slot.info.Kind,
+		Spec:     at.Job.TestPath, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
 	}
 	if r.task.Project == "" {
 		r.task.Project = a.o.Project
@@ -47,12 +47,12 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	if r.plan, err = a.o.Runner.Plan(ctx, r.task, log); err != nil {
 		return r, err
 	}
-	b, err := a.build(ctx, at.Job, project, r.plan)
+	b, versionName, err := a.build(ctx, at.Job, project, r.plan)
 	if err != nil {
 		return r, err
 	}
 	report.BuildSHA256 = b.SHA256
-	r.setup = Setup{Build: b, Limits: a.o.Limits}
+	r.setup = Setup{Build: b, VersionName: versionName, Limits: a.o.Limits}
 	fmt.Fprintf(log, "[qgjob] device %s, build %s (%s), attempt %d: %s\n", at.slot.id, b.SHA256[:12], b.Package, at.Number, at.Reason)
 	if err := session.Check(ctx); err != nil {
 		return r, err
@@ -88,19 +88,8 @@ func (a *Agent) unpack(ctx context.Context, job qgjob.Job, dir string, log io.Wr
 	if err != nil {
 		return "", err
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", hostFailed(err)
-	}
-	defer file.Close()
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", hostFailed(err)
-	}
-	if err := bundle.Unpack(file, dir, sha); err != nil {
-		if qgjob.ErrorCode(err) == qgjob.CodeInvalid {
-			return "", device.Failf(qgjob.CauseProjectInvalid, "%w", err)
-		}
-		return "", hostFailed(err)
+	if err := unpackFile(path, sha, dir); err != nil {
+		return "", err
 	}
 	if job.BundleSHA256 == "" {
 		if err := linkDependencies(a.o.ProjectDir, dir); err != nil {
@@ -108,6 +97,26 @@ func (a *Agent) unpack(ctx context.Context, job qgjob.Job, dir string, log io.Wr
 		}
 	}
 	return sha, nil
+}
+
+// unpackFile unpacks a bundle of the cache. One that was damaged there is no fault of the project's.
+func unpackFile(path, sha, dir string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return hostFailed(err)
+	}
+	defer file.Close()
+	err = bundle.Unpack(file, dir, sha)
+	switch {
+	case err == nil:
+		return nil
+	case qgjob.ErrorCode(err) != qgjob.CodeInvalid:
+		return hostFailed(err)
+	case !holds(path, sha):
+		os.Remove(path)
+		return device.Failf(qgjob.CauseHostFailed, "bundle %s was damaged on the worker's disk, and is downloaded again the next time", sha)
+	}
+	return device.Failf(qgjob.CauseProjectInvalid, "%w", err)
 }
 
 // packOwn puts a bundle of the worker's own project into the cache.
@@ -138,8 +147,9 @@ func linkDependencies(own, dir string) error {
 	return err
 }
 
-// build finds the build to install: the job's, or the one that the project's config names.
-func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan Plan) (b device.Build, err error) {
+// build finds the build to install, and the name of its version: the job's, or the one that the project's
+// config names.
+func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan Plan) (b device.Build, versionName string, err error) {
 	path := plan.BuildPath
 	switch {
 	case job.BuildSHA256 != "":
@@ -147,23 +157,40 @@ func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan P
 			return a.o.Client.Build(ctx, job.OrgID, job.AppVersionID, job.BuildSHA256)
 		})
 		if err != nil {
-			return b, err
+			return b, "", err
 		}
 	case path == "":
-		return b, device.Failf(qgjob.CauseProjectInvalid, "there is no app to test: submit with --app, or name a buildPath in the project's config")
+		return b, "", device.Failf(qgjob.CauseProjectInvalid, "there is no app to test: submit with --app, or name a buildPath in the project's config")
 	case strings.Contains(path, "://"):
-		return b, device.Failf(qgjob.CauseProjectInvalid, "buildPath %s of the project's config is no file: submit the build with --app", path)
+		return b, "", device.Failf(qgjob.CauseProjectInvalid, "buildPath %s of the project's config is no file: submit the build with --app", path)
 	default:
 		path = a.buildFile(job, project, path)
 	}
-	parsed, err := build.Parse(path)
+	info, err := a.parse(job, path)
 	if err != nil {
-		return b, a.badBuild(job, project, path, err)
+		return b, "", badBuild(project, path, err)
 	}
 	return device.Build{
-		Path: path, SHA256: parsed.SHA256, Package: parsed.Package, Activity: parsed.Activity, VersionCode: parsed.VersionCode,
-		Key: qgjob.App{OrgID: job.OrgID, AppVersionID: job.AppVersionID, BuildSHA256: parsed.SHA256},
-	}, nil
+		Path: path, SHA256: info.SHA256, Package: info.Package, Activity: info.Activity, VersionCode: info.VersionCode,
+		Key: qgjob.App{OrgID: job.OrgID, AppVersionID: job.AppVersionID, BuildSHA256: info.SHA256},
+	}, info.VersionName, nil
+}
+
+// parse reads a build. One that came from the server is known by its SHA-256 and read once.
+func (a *Agent) parse(job qgjob.Job, path string) (build.Info, error) {
+	a.mu.Lock()
+	info, known := a.builds[job.BuildSHA256]
+	a.mu.Unlock()
+	if known {
+		return info, nil
+	}
+	info, err := build.Parse(path)
+	if err == nil && job.BuildSHA256 != "" {
+		a.mu.Lock()
+		a.builds[job.BuildSHA256] = info
+		a.mu.Unlock()
+	}
+	return info, err
 }
 
 // buildFile is where the build that a config names is. Builds are seldom part of a bundle, because git
@@ -180,7 +207,7 @@ func (a *Agent) buildFile(job qgjob.Job, project, path string) string {
 	return filepath.Join(a.o.ProjectDir, rel)
 }
 
-func (a *Agent) badBuild(job qgjob.Job, project, path string, err error) error {
+func badBuild(project, path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if rel, relErr := filepath.Rel(project, path); relErr == nil && filepath.IsLocal(rel) {

@@ -44,8 +44,7 @@ type Plan struct {
 type Setup struct {
 	Endpoint    device.Endpoint
 	Build       device.Build
-	Label       string // of the app
-	VersionName string
+	VersionName string // of the build
 	Limits      Limits
 }
 

@@ -94,6 +94,7 @@ func (a *Agent) opened(s *slot, session device.Session, err error) {
 		s.trouble, s.inUse = err.Error(), errors.Is(err, device.ErrInUse)
 	}
 	a.beat.set()
+	a.offer()
 }
 
 // nurse waits until a device that is unwell answers again, so that it is not offered before.

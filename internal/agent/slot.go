@@ -112,9 +112,24 @@ func (a *Agent) leases() []api.Lease {
 	return leases
 }
 
-// offer wakes the poll when it offers other devices than are free. The caller holds mu.
+// idles says whether a poll that finds nothing brings the worker nearer to its end. The caller holds mu.
+func (a *Agent) idles() bool {
+	if a.o.Forever || !a.looked || a.stopping != nil || len(a.attempts) > 0 {
+		return false
+	}
+	now := time.Now()
+	for _, s := range a.slots {
+		if s.coming(now) {
+			return false
+		}
+	}
+	return true
+}
+
+// offer wakes the poll when the next one would offer other devices, or would begin to count as idle. The
+// caller holds mu.
 func (a *Agent) offer() {
-	if !slices.Equal(a.free(), a.offered) {
+	if !slices.Equal(a.free(), a.offered) || a.idles() && !a.idling {
 		a.changed.set()
 	}
 }
