@@ -113,11 +113,6 @@ func parseDevices(list string) []Device {
 	return devices
 }
 
-// State is the server's view of one device, without asking the device: device, offline, ...
-func (c Client) State(ctx context.Context, serial string) (string, error) {
-	return c.query(ctx, "host-serial:"+serial+":get-state")
-}
-
 // Forward is a port of this host that the server forwards to a device.
 type Forward struct{ Serial, Local, Remote string }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 )
@@ -86,14 +85,6 @@ func keep(w io.Writer, data io.Reader) error {
 // Quote makes a string one word of a shell command line.
 func Quote(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
-// Err is an error that holds what the command printed when it did not exit with 0, else nil.
-func (o Output) Err() error {
-	if o.Code == 0 {
-		return nil
-	}
-	return fmt.Errorf("exit code %d: %.500s", o.Code, o.Text())
 }
 
 // Text is everything that the command printed, trimmed.

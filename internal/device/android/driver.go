@@ -296,15 +296,18 @@ func (d *Driver) describeOnline(ctx context.Context, dev adb.Device, info *devic
 	}
 }
 
+// facts asks a device what it is, the first time on a connection, and each time whether it has booted: a
+// phone on the network can restart and be back on what adb takes for the same connection.
 func (d *Driver) facts(ctx context.Context, dev adb.Device) (f facts, booted bool, err error) {
-	d.mu.Lock()
-	f, ok := d.known[dev.Serial]
-	d.mu.Unlock()
-	if ok && dev.TransportID != "" && f.transportID == dev.TransportID {
-		return f, true, nil
-	}
 	asking, cancel := context.WithTimeout(ctx, describeTimeout)
 	defer cancel()
+	d.mu.Lock()
+	f, known := d.known[dev.Serial]
+	d.mu.Unlock()
+	if known && dev.TransportID != "" && f.transportID == dev.TransportID {
+		out, err := d.client.Shell(asking, dev.Serial, "getprop sys.boot_completed")
+		return f, strings.TrimSpace(out.Stdout) == "1", err
+	}
 	out, err := d.client.Shell(asking, dev.Serial, "getprop")
 	if err != nil {
 		return facts{}, false, err

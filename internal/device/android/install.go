@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"regexp"
 	"strings"
@@ -216,6 +217,9 @@ func (s *session) stream(ctx context.Context, file apk) (verdict, error) {
 	}
 	got := <-answer
 	if v := verdict(strings.TrimSpace(got.text)); v != "" {
+		if starting(got.text) {
+			return "", s.notUpYet()
+		}
 		return v, nil
 	}
 	if sendErr != nil {
@@ -237,11 +241,9 @@ type progress struct {
 	w           io.Writer
 	sent, total int64
 	last        time.Time
-	log         logger
+	log         *slog.Logger
 	moved       func()
 }
-
-type logger interface{ Info(string, ...any) }
 
 func (p *progress) Write(b []byte) (int, error) {
 	n, err := p.w.Write(b)

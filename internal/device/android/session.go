@@ -117,7 +117,18 @@ func (s *session) shell(ctx context.Context, bound time.Duration, command string
 	if err != nil {
 		return adb.Output{}, s.explain(ctx, command, err)
 	}
+	if starting(out.Text()) {
+		return adb.Output{}, s.notUpYet()
+	}
 	return out, nil
+}
+
+// starting says whether a command failed because Android is not up, which it is not for a while after the
+// shell is.
+func starting(text string) bool { return strings.Contains(text, "Can't find service: ") }
+
+func (s *session) notUpYet() error {
+	return device.Failf(qgjob.CauseDeviceOffline, "device %s is starting: wait until it has", s.serial)
 }
 
 // bounded is a context whose end by time is the device's failure.
