@@ -103,17 +103,24 @@ type running struct {
 	*api.Client
 	t     *testing.T
 	store *store.Store
+	files string       // directory of bundles and builds
 	stop  func() error // shuts the server down and returns what Serve returned; again: the same
 }
 
 // serve starts a server over the store.
 func serve(t *testing.T, st *store.Store, tokens ...server.Token) *running {
 	t.Helper()
-	blobs, err := blob.OpenDir(filepath.Join(t.TempDir(), "blobs"))
+	return serveAt(t, st, "127.0.0.1:0", tokens...)
+}
+
+func serveAt(t *testing.T, st *store.Store, addr string, tokens ...server.Token) *running {
+	t.Helper()
+	files := filepath.Join(t.TempDir(), "blobs")
+	blobs, err := blob.OpenDir(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +137,7 @@ func serve(t *testing.T, st *store.Store, tokens ...server.Token) *running {
 		<-ended
 		return result
 	}
-	r := &running{t: t, store: st, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
+	r := &running{t: t, store: st, files: files, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
 	t.Cleanup(func() {
 		r.HTTP.CloseIdleConnections()
 		if err := stop(); err != nil {
@@ -144,6 +151,31 @@ func serve(t *testing.T, st *store.Store, tokens ...server.Token) *running {
 func start(t *testing.T, tokens ...server.Token) *running {
 	t.Helper()
 	return serve(t, openSQLite(t, filepath.Join(t.TempDir(), "q.db")), tokens...)
+}
+
+// untilReceiving returns when the server has begun to store an upload.
+func (r *running) untilReceiving() {
+	r.t.Helper()
+	for {
+		entries, err := os.ReadDir(filepath.Join(r.files, "tmp"))
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if len(entries) > 0 {
+			return
+		}
+	}
+}
+
+// untilRefusing returns when the server takes no new connections.
+func (r *running) untilRefusing() {
+	for {
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.BaseURL, "http://"))
+		if err != nil {
+			return
+		}
+		_ = c.Close()
+	}
 }
 
 // submit submits one job and returns its id.

@@ -191,9 +191,9 @@ func (s *Server) sendQueue(ctx context.Context, out *sse, news *store.Subscripti
 	defer heartbeat.Stop()
 	look := time.NewTicker(queueLook)
 	defer look.Stop()
-	var sent *api.Queue
+	sent := api.Queue{Running: -1} // like no queue that there is
 	for {
-		if sent == nil || !sameQueue(*sent, q) {
+		if !sameQueue(sent, q) {
 			data, err := json.Marshal(q)
 			if err != nil {
 				return err
@@ -201,7 +201,7 @@ func (s *Server) sendQueue(ctx context.Context, out *sse, news *store.Subscripti
 			if err := out.event(0, data); err != nil {
 				return err
 			}
-			sent = &q
+			sent = q
 		}
 		rest := time.NewTimer(queueEvery)
 		select {
@@ -222,11 +222,10 @@ func (s *Server) sendQueue(ctx context.Context, out *sse, news *store.Subscripti
 		case <-news.C:
 		case <-look.C:
 		}
-		next, err := s.readQueue(ctx)
-		if err != nil {
+		var err error
+		if q, err = s.readQueue(ctx); err != nil {
 			return err
 		}
-		q = next
 	}
 }
 

@@ -1,0 +1,176 @@
+package server_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"log/slog"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/server"
+)
+
+func TestWithoutTokensOnlyThisMachinesProgramsAreServed(t *testing.T) {
+	r := start(t)
+	addr := strings.TrimPrefix(r.BaseURL, "http://")
+	_, port, _ := net.SplitHostPort(addr)
+	for _, c := range []struct {
+		name, host, origin string
+		status             int
+	}{
+		{"by address", addr, "", 200},
+		{"by name", "localhost:" + port, "", 200},
+		{"by name in capitals", "LOCALHOST:" + port, "", 200},
+		{"another loopback address", "127.1.2.3:" + port, "", 200},
+		{"IPv6", "[::1]:" + port, "", 200},
+		{"without a port", "localhost", "", 200},
+		{"the server's own page", "localhost:" + port, "http://localhost:" + port, 200},
+		{"rebound name", "evil.example:" + port, "", 403},
+		{"name that begins like ours", "localhost.evil.example:" + port, "", 403},
+		{"address of another machine", "192.168.1.7:" + port, "", 403},
+		{"unspecified address", "0.0.0.0:" + port, "", 403},
+		{"rebound name with its own page", "evil.example:" + port, "http://evil.example:" + port, 403},
+		{"another site's page", addr, "https://evil.example", 403},
+		{"another local program's page", addr, "http://localhost:3000", 403},
+		{"a file's page", addr, "null", 403},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, path := range []string{"/health", "/v1/queue", "/docs/", "/metrics"} {
+				headers := []string{"Host", c.host}
+				if c.origin != "" {
+					headers = append(headers, "Origin", c.origin)
+				}
+				a := r.do(http.MethodGet, path, "", headers...)
+				if a.status != c.status {
+					t.Errorf("%s: %d %s, want %d", path, a.status, a.body, c.status)
+				}
+				if a.status != 200 && a.problem(t).Code != qgjob.CodeUnauthorized {
+					t.Errorf("%s: %s", path, a.body)
+				}
+			}
+		})
+	}
+}
+
+func TestWithTokensEachRequestNeedsOne(t *testing.T) {
+	const first, second = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
+	tokens, err := server.ParseTokens(strings.NewReader("# of the team\n" + first + "\n\n  " + second + "  \n"))
+	if err != nil || len(tokens) != 2 {
+		t.Fatalf("ParseTokens = %v, %v", tokens, err)
+	}
+	r := start(t, tokens...)
+	for _, token := range []string{first, second} {
+		r.Token = token
+		if _, err := r.Queue(t.Context()); err != nil {
+			t.Errorf("with a token: %v", err)
+		}
+		r.submit("a.spec.js")
+	}
+	sum := sha256.Sum256([]byte(first))
+	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer " + first[1:], "Bearer " + strings.ToUpper(first), "Basic " + first, first, "Bearer " + string(sum[:8])} {
+		for _, path := range []string{"/v1/queue", "/v1/nothing", "/docs/", "/openapi.json", "/metrics"} {
+			a := r.do(http.MethodGet, path, "", "Authorization", strings.Map(printable, header))
+			if p := a.problem(t); a.status != http.StatusUnauthorized || p.Code != qgjob.CodeUnauthorized || a.header.Get("WWW-Authenticate") == "" {
+				t.Errorf("%s with %q: %d %s", path, header, a.status, a.body)
+			}
+		}
+		if a := r.do(http.MethodGet, "/health", ""); a.status != http.StatusOK {
+			t.Errorf("/health: %d", a.status)
+		}
+	}
+	r.Token = "wrong"
+	if _, err := r.Queue(t.Context()); qgjob.ErrorCode(err) != qgjob.CodeUnauthorized || strings.Contains(err.Error(), "wrong") {
+		t.Errorf("with a wrong token: %v", err)
+	}
+}
+
+func printable(r rune) rune {
+	if r < ' ' || r > '~' {
+		return 'x'
+	}
+	return r
+}
+
+func TestTokenFilesThatCannotBeUsed(t *testing.T) {
+	for _, file := range []string{"", "\n# nothing\n", "short\n", "0123456789abcdef 0123456789abcdef\n"} {
+		if _, err := server.ParseTokens(strings.NewReader(file)); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+			t.Errorf("ParseTokens(%q) = %v, want invalid", file, err)
+		}
+	}
+}
+
+func TestCheckListen(t *testing.T) {
+	for addr, local := range map[string]bool{
+		"127.0.0.1:8000": true, "localhost:8000": true, "[::1]:0": true, "127.8.8.8:1": true,
+		"0.0.0.0:8000": false, ":8000": false, "[::]:8000": false, "192.168.1.7:8000": false, "build-host:8000": false,
+	} {
+		if err := server.CheckListen(addr, false); (err == nil) != local {
+			t.Errorf("CheckListen(%s) without tokens = %v", addr, err)
+		}
+		if err := server.CheckListen(addr, true); err != nil {
+			t.Errorf("CheckListen(%s) with tokens = %v", addr, err)
+		}
+	}
+	for _, addr := range []string{"", "8000", "127.0.0.1", "::1"} {
+		if err := server.CheckListen(addr, true); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+			t.Errorf("CheckListen(%q) = %v, want invalid", addr, err)
+		}
+	}
+}
+
+func TestServeRefusesAnOpenListenerWithoutTokens(t *testing.T) {
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
+	s := server.New(server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+	if err := s.Serve(context.Background(), l); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+		t.Errorf("Serve = %v, want a refusal", err)
+	}
+	if _, err := l.Accept(); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
+func TestRequestsAreLoggedWithoutTheirSecrets(t *testing.T) {
+	const token = "0123456789abcdef0123456789abcdef"
+	var log strings.Builder
+	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
+	s := server.New(server.Options{Store: st, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tokens: []server.Token{sha256.Sum256([]byte(token))}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- s.Serve(ctx, l) }()
+	c := &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP(), Token: token}
+	defer c.HTTP.CloseIdleConnections()
+	if _, err := c.Submit(t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v1", Jobs: []api.JobSpec{{TestPath: "hush.spec.js"}}}); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.AppendLog(t.Context(), api.Lease{AttemptID: newUUID(), Token: "1.lease-secret"}, 0, []byte("log")); qgjob.ErrorCode(err) != qgjob.CodeLeaseLost {
+		t.Errorf("AppendLog = %v", err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"path=/v1/runs", "status=201", "status=410"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %s", want)
+		}
+	}
+	for _, secret := range []string{token, "lease-secret", "hush"} {
+		if strings.Contains(log.String(), secret) {
+			t.Errorf("the log holds %s:\n%s", secret, log.String())
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package server_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"qgjob"
+	"qgjob/internal/api"
+)
+
+func TestBundlesTravel(t *testing.T) {
+	r := start(t)
+	data := strings.Repeat("spec files ", 100_000)
+	f := fileOf(data)
+	for _, want := range []bool{true, false} {
+		if uploaded, err := r.EnsureBundle(t.Context(), "acme", f); err != nil || uploaded != want {
+			t.Errorf("EnsureBundle = %v, %v; want %v", uploaded, err, want)
+		}
+	}
+	if stored, err := r.UploadBundle(t.Context(), "acme", f); err != nil || stored.Size != f.Size || stored.SHA256 != f.SHA256 {
+		t.Errorf("upload again = %+v, %v", stored, err)
+	}
+	body, err := r.Bundle(t.Context(), "acme", f.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	if err = errors.Join(err, body.Close()); err != nil || string(got) != data {
+		t.Errorf("downloaded %d bytes, %v", len(got), err)
+	}
+	if a := r.do(http.MethodGet, "/v1/bundles/"+f.SHA256+"?org_id=acme", "", "Range", "bytes=5-9"); a.status != http.StatusPartialContent || a.body != "files" {
+		t.Errorf("range: %d %q", a.status, a.body)
+	}
+	if has, err := r.HasBundle(t.Context(), "other", f.SHA256); err != nil || has {
+		t.Errorf("another organization has the bundle: %v, %v", has, err)
+	}
+	if _, err := r.Bundle(t.Context(), "other", f.SHA256); qgjob.ErrorCode(err) != qgjob.CodeNotFound {
+		t.Errorf("another organization downloads the bundle: %v", err)
+	}
+
+	run, err := r.Submit(t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v1", BundleSHA256: f.SHA256, Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}})
+	if err != nil || run.Jobs[0].BundleSHA256 != f.SHA256 {
+		t.Errorf("Submit = %+v, %v", run, err)
+	}
+	if _, err := r.Submit(t.Context(), api.SubmitRequest{OrgID: "other", AppVersionID: "v1", BundleSHA256: f.SHA256, Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}}); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+		t.Errorf("submit of another organization's bundle: %v", err)
+	}
+}
+
+func TestBrokenUploadsLeaveNothing(t *testing.T) {
+	r := start(t)
+	r.Patience = -1
+	f := fileOf("hello")
+	for name, body := range map[string]io.Reader{
+		"other bytes": strings.NewReader("hullo"),
+		"cut off":     iotest.TimeoutReader(iotest.OneByteReader(strings.NewReader("hello"))),
+	} {
+		broken := f
+		broken.Open = func() (io.ReadCloser, error) { return io.NopCloser(body), nil }
+		if _, err := r.UploadBundle(t.Context(), "acme", broken); err == nil {
+			t.Errorf("%s: stored", name)
+		}
+		if has, err := r.HasBundle(t.Context(), "acme", f.SHA256); err != nil || has {
+			t.Errorf("%s: HasBundle = %v, %v", name, has, err)
+		}
+	}
+}
+
+func TestAnUploadIsFinishedDuringAShutdown(t *testing.T) {
+	r := start(t)
+	f := fileOf("hello")
+	read, write := io.Pipe()
+	begun := make(chan struct{})
+	f.Open = func() (io.ReadCloser, error) { close(begun); return read, nil }
+	uploaded := make(chan error)
+	go func() {
+		_, err := r.UploadBundle(t.Context(), "acme", f)
+		uploaded <- err
+	}()
+	<-begun
+	if _, err := io.WriteString(write, "hel"); err != nil { // returns when the bytes are on their way
+		t.Fatal(err)
+	}
+	r.untilReceiving()
+	stopped := make(chan error)
+	go func() { stopped <- r.stop() }()
+	r.untilRefusing()
+	if _, err := io.WriteString(write, "lo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := write.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-uploaded; err != nil {
+		t.Errorf("upload = %v", err)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Serve = %v", err)
+	}
+}
