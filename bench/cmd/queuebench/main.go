@@ -41,6 +41,7 @@ type options struct {
 	readme  string
 	from    string
 	profile string
+	binary  string
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -52,12 +53,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	flags.IntVar(&o.rounds, "rounds", 3, "how many `times` each measurement is taken, contestants taking turns")
 	flags.BoolVar(&o.short, "short", false, "prove that every part works, in about a minute; the numbers mean nothing")
-	flags.StringVar(&o.only, "only", "", "measures to take, `names` joined by commas: "+strings.Join(measureNames(), ", ")+
+	flags.StringVar(&o.only, "only", "", "measures to take, `names` joined by commas: "+strings.Join(o.plan().names(), ", ")+
 		"; a name may be followed by =part of a contestant's name")
 	flags.StringVar(&o.results, "results", "results.json", "`file` to write the results to")
 	flags.StringVar(&o.readme, "readme", "", "`file` whose part between the markers of results is replaced by the tables")
 	flags.StringVar(&o.from, "from", "", "measure nothing: print the tables of this `file` of results")
 	flags.StringVar(&o.profile, "profile", "", "`directory` for a profile of each server (perf) and of PostgreSQL's statements")
+	flags.StringVar(&o.binary, "qgjob", "", "qgjob `binary` to measure (default: built from the checkout that this module is in)")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -68,11 +70,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(stdout, results.Report(contestantNames())); err != nil {
+	if _, err := io.WriteString(stdout, results.Report(o.plan().contestants())); err != nil {
 		return err
 	}
 	if o.readme != "" {
-		return results.WriteReadme(o.readme, contestantNames())
+		return results.WriteReadme(o.readme, o.plan().contestants())
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"qgjob/bench/internal/contest"
 	"qgjob/bench/internal/measure"
 	"qgjob/bench/internal/plain"
+	"qgjob/bench/internal/product"
 	"qgjob/bench/internal/result"
 	"qgjob/bench/internal/rig"
 	"qgjob/bench/internal/river"
@@ -37,8 +38,10 @@ type measures []struct {
 	turns []turn
 }
 
-func plan() measures {
-	queues := []contest.Contestant[contest.Queue]{riverHTTPTuned, riverHTTP, riverTuned, riverPlain}
+func (o options) plan() measures {
+	onSQLite := product.OnSQLite("qgjob on SQLite", o.product)
+	onPostgres := product.OnPostgres("qgjob on PostgreSQL", o.product)
+	queues := []contest.Contestant[contest.Queue]{onSQLite, onPostgres, riverHTTPTuned, riverHTTP, riverTuned, riverPlain}
 	var submits, bulks, drains, latencies, claims []turn
 	for _, q := range queues {
 		inbox := contest.As[contest.Inbox](q)
@@ -52,29 +55,28 @@ func plan() measures {
 	for _, l := range plain.Limits {
 		submits = append(submits, turn{l.Name, func(ctx context.Context, s measure.Session) error { return measure.SubmitLimits(ctx, s, l) }})
 	}
-	for _, q := range []contest.Contestant[contest.Queue]{riverHTTPTuned, riverTuned} {
-		claims = append(claims, take(q, func(ctx context.Context, s measure.Session, q contest.Contestant[contest.Queue]) error {
-			return measure.Claims(ctx, s, q, nil)
-		}))
+	for _, q := range []contest.Contestant[contest.Queue]{onSQLite, onPostgres, riverHTTPTuned, riverTuned} {
+		claims = append(claims, take(q, measure.Claims))
 	}
-	return measures{{"submit", submits}, {"bulk", bulks}, {"drain", drains}, {"latency", latencies}, {"claim", claims}}
+	connections := []turn{take(onSQLite, measure.Connections), take(onPostgres, measure.Connections)}
+	return measures{{"submit", submits}, {"bulk", bulks}, {"drain", drains}, {"latency", latencies}, {"claim", claims}, {"connections", connections}}
 }
 
 func take[T any](c contest.Contestant[T], m func(context.Context, measure.Session, contest.Contestant[T]) error) turn {
 	return turn{c.Name, func(ctx context.Context, s measure.Session) error { return m(ctx, s, c) }}
 }
 
-func measureNames() []string {
+func (m measures) names() []string {
 	var names []string
-	for _, m := range plan() {
+	for _, m := range m {
 		names = append(names, m.name)
 	}
 	return names
 }
 
-func contestantNames() []string {
+func (m measures) contestants() []string {
 	var names []string
-	for _, m := range plan() {
+	for _, m := range m {
 		for _, t := range m.turns {
 			if !slices.Contains(names, t.contestant) {
 				names = append(names, t.contestant)
@@ -99,7 +101,7 @@ func (m measures) only(names string) (measures, error) {
 			return one.name == name
 		})
 		if i < 0 {
-			return nil, fmt.Errorf("-only: %q is no measure: use %s", name, strings.Join(measureNames(), ", "))
+			return nil, fmt.Errorf("-only: %q is no measure: use %s", name, strings.Join(m.names(), ", "))
 		}
 		one := m[i]
 		one.turns = slices.DeleteFunc(slices.Clone(one.turns), func(t turn) bool { return !strings.Contains(t.contestant, who) })
@@ -113,7 +115,7 @@ func (m measures) only(names string) (measures, error) {
 
 // measure takes all measurements. In each round every contestant has its turn at each, and who begins changes.
 func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results, err error) {
-	todo, err := plan().only(o.only)
+	todo, err := o.plan().only(o.only)
 	if err != nil {
 		return nil, err
 	}
@@ -142,4 +144,12 @@ func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results,
 		}
 	}
 	return results, nil
+}
+
+// product is the binary that is measured.
+func (o options) product(ctx context.Context, r *rig.Rig) (string, error) {
+	if o.binary != "" {
+		return o.binary, nil
+	}
+	return r.Build(ctx, "qgjob", "qgjob/cmd/qgjob", "qgjob")
 }

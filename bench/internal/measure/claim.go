@@ -15,9 +15,13 @@ const burst = 500
 
 // Claims measures how many jobs a second 64 workers start and end at growing depths of the queue. So that the depth
 // does not change they do so in bursts of 500, timed from the moment that they may to the start of the last one,
-// and what they took is submitted again in between. deep, which may be nil, is called at the last depth.
-func Claims(ctx context.Context, s Session, c contest.Contestant[contest.Queue], deep func(contest.Queue) error) error {
+// and what they took is submitted again in between. A server's memory is measured before and after; one that can be
+// looked at closer is, at the last depth.
+func Claims(ctx context.Context, s Session, c contest.Contestant[contest.Queue]) error {
 	return on(ctx, s, c, func(q contest.Queue) error {
+		if err := memory(ctx, s, c.Name, "idle", q); err != nil {
+			return err
+		}
 		depth := 0
 		for _, next := range s.Size.Depths {
 			if err := fill(ctx, q, next-depth); err != nil {
@@ -33,11 +37,19 @@ func Claims(ctx context.Context, s Session, c contest.Contestant[contest.Queue],
 			}
 			s.Record(Claim, c.Name, depthCase(depth), rate)
 		}
-		if deep == nil {
-			return nil
+		if err := memory(ctx, s, c.Name, depthCase(depth), q); err != nil {
+			return err
 		}
-		return deep(q)
+		if d, ok := q.(Deep); ok {
+			return d.Deep(ctx, s, c.Name)
+		}
+		return nil
 	})
+}
+
+// Deep is a Queue that can be looked at closer when it is deep.
+type Deep interface {
+	Deep(ctx context.Context, s Session, name string) error
 }
 
 func depthCase(n int) string {

@@ -62,22 +62,33 @@ func (r *Rig) next() int {
 	return r.made
 }
 
-// Build compiles a main package, by its directory, and returns the binary's path.
-func (r *Rig) Build(ctx context.Context, dir, name string) (string, error) {
+// Build compiles a main package of a module that this one depends on, within that module, and returns the binary's
+// path. A second call finds it built.
+func (r *Rig) Build(ctx context.Context, module, pkg, name string) (string, error) {
 	binary := filepath.Join(r.dir, name)
-	p, err := r.Start(ctx, Command{
-		Path: "go", Args: []string{"build", "-trimpath", "-o", binary, "."}, Dir: dir, Env: []string{"CGO_ENABLED=0"},
-	})
+	if _, err := os.Stat(binary); err == nil {
+		return binary, nil
+	}
+	dir, err := r.goTool(ctx, "", "list", "-m", "-f", "{{.Dir}}", module)
+	if err == nil {
+		_, err = r.goTool(ctx, dir, "build", "-trimpath", "-o", binary, pkg)
+	}
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", pkg, err)
+	}
+	return binary, nil
+}
+
+// goTool runs a command of the go tool to its end and returns what it printed.
+func (r *Rig) goTool(ctx context.Context, dir string, args ...string) (string, error) {
+	p, err := r.Start(ctx, Command{Path: "go", Args: args, Dir: dir, Env: []string{"CGO_ENABLED=0"}})
 	if err != nil {
 		return "", err
 	}
 	select {
 	case <-p.Ended():
+		return p.output.String(), p.Err()
 	case <-ctx.Done():
 		return "", errors.Join(ctx.Err(), p.Stop())
 	}
-	if err := p.Err(); err != nil {
-		return "", fmt.Errorf("build %s: %w", dir, err)
-	}
-	return binary, nil
 }
