@@ -36,15 +36,16 @@ type command struct {
 // process is a child in a process group of its own. When wait returns, nothing of it is left: neither the
 // group nor, on Linux, a descendant that left the group.
 type process struct {
-	cmd  *exec.Cmd
-	mark string
-	done chan error
+	cmd   *exec.Cmd
+	mark  string
+	grace time.Duration // between SIGTERM and SIGKILL
+	done  chan error
 }
 
 func startProcess(c command) (*process, error) {
 	mark := make([]byte, 16)
 	rand.Read(mark)
-	p := &process{cmd: exec.Command(c.path, c.args...), mark: hex.EncodeToString(mark), done: make(chan error, 1)}
+	p := &process{cmd: exec.Command(c.path, c.args...), mark: hex.EncodeToString(mark), grace: termGrace, done: make(chan error, 1)}
 	p.cmd.Dir = c.dir
 	p.cmd.Env = append(c.env, markVariable+"="+p.mark)
 	p.cmd.Stdout, p.cmd.Stderr = c.stdout, c.stderr
@@ -58,14 +59,14 @@ func startProcess(c command) (*process, error) {
 }
 
 // wait returns when the child has ended, by itself or because ctx was done: then its group gets SIGTERM,
-// and SIGKILL after ten seconds.
+// and SIGKILL when its grace is over.
 func (p *process) wait(ctx context.Context) exit {
 	var err error
 	select {
 	case err = <-p.done:
 	case <-ctx.Done():
 		p.signal(syscall.SIGTERM)
-		grace := time.NewTimer(termGrace)
+		grace := time.NewTimer(p.grace)
 		defer grace.Stop()
 		select {
 		case err = <-p.done:
@@ -84,7 +85,7 @@ func (p *process) sweep() {
 		return
 	}
 	p.signal(syscall.SIGTERM)
-	deadline := time.Now().Add(termGrace)
+	deadline := time.Now().Add(p.grace)
 	for time.Now().Before(deadline) {
 		if len(p.survivors()) == 0 {
 			return

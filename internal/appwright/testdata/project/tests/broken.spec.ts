@@ -1,0 +1,5 @@
+import { test } from "appwright";
+
+test("never", async () => {
+  const = 3;
+});

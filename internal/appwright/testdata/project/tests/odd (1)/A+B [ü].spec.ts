@@ -1,0 +1,5 @@
+import { test } from "appwright";
+
+test("a namesake", () => {
+  throw new Error("the wrong file was run");
+});

@@ -1,0 +1,5 @@
+import { test, expect } from "appwright";
+
+test("only this file runs", async ({ device }) => {
+  await expect(device.getByText("Login")).toBeVisible();
+});
