@@ -79,7 +79,7 @@ func (s *session) ensureAppium(ctx context.Context, install *appium.Install) err
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fmt.Errorf("Appium of device %s: %w", s.serial, context.Cause(ctx))
+			return fmt.Errorf("health of Appium of device %s: %w", s.serial, context.Cause(ctx))
 		}
 		s.log.Warn("Appium does not answer: it is started again", "error", err)
 		s.stopServer()

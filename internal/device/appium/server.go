@@ -165,7 +165,7 @@ func (s *Server) Healthy(ctx context.Context) error {
 		return err
 	}
 	if !status.Ready {
-		return errors.New("Appium says that it is not ready")
+		return errors.New("the server says that it is not ready")
 	}
 	return nil
 }

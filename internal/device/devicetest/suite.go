@@ -74,6 +74,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"OneWorkerAtATime", oneWorker},
 		{"ClosedSessionRefuses", closedSession},
 		{"SessionsThroughTheEndpoint", sessions},
+		{"SessionLeftOpenGivesWay", leftOpen},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"EndpointSurvivesKill", killedServer},
 	}
@@ -387,6 +388,19 @@ func sessions(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	Eventually(t, 5*time.Second, "a closed session leaves no processes", gone)
+}
+
+// leftOpen is two tests of one job, of which the first crashed with its session open.
+func leftOpen(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	prepare(t, s, b)
+	e := endpoint(t, s)
+	openSession(t, e, b)
+	openSession(t, e, b)
+	if a := h.Phone.Account(b.Package); a.OpenSessions != 1 {
+		t.Errorf("in the second test the phone says %+v", a)
+	}
 }
 
 // clientLeft is the job that was canceled while its session was being made, at several moments.
