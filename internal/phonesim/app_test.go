@@ -2,6 +2,7 @@ package phonesim
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -148,6 +149,20 @@ func TestBackOnTheFirstScreenLeavesTheApp(t *testing.T) {
 	p.shell(t, "am start -n com.example.shop/.MainActivity")
 	equal(t, "typed text after the return", r.text("username"), "User name")
 	equal(t, "launches", p.Ledger().Packages[shop].Launches, 1)
+}
+
+func TestProcessesAreFoundAsOnAndroid(t *testing.T) {
+	p := startPhone(t, Options{})
+	openApp(t, p, parseApp(t, shopJSON))
+	pid := p.shell(t, "pidof com.example.shop")
+	equal(t, "pgrep of the kernel's name, as Appium asks", p.shell(t, `pgrep ^om\\.example\\.shop$ || pgrep ^com\\.example\\.sho$`), pid)
+	equal(t, "pgrep of the whole name", p.shell(t, "pgrep com.example.shop"), "")
+	equal(t, "pgrep -f of the whole name", p.shell(t, "pgrep -f com.example.shop"), pid)
+	if !strings.Contains(p.shell(t, "ps -A"), strings.TrimSpace(pid)+"   300") {
+		t.Errorf("ps lacks process %s", pid)
+	}
+	p.shell(t, "am force-stop com.example.shop")
+	equal(t, "pidof a stopped app", p.shell(t, "pidof com.example.shop"), "")
 }
 
 func TestCrash(t *testing.T) {

@@ -213,12 +213,19 @@ func shellPidof(c *call) int {
 	return c.findProcesses(func(process string) bool { return process == c.last() })
 }
 
+// shellPgrep matches the kernel's name of a process, of which Android keeps the last 15 letters, or with -f the whole.
 func shellPgrep(c *call) int {
 	re, err := regexp.Compile(c.last())
 	if err != nil {
 		return c.fail("pgrep: bad pattern %s", c.last())
 	}
-	return c.findProcesses(re.MatchString)
+	return c.findProcesses(func(process string) bool {
+		const kept = 15
+		if !c.has("-f") && len(process) > kept {
+			process = process[len(process)-kept:]
+		}
+		return re.MatchString(process)
+	})
 }
 
 func (c *call) findProcesses(match func(string) bool) int {
