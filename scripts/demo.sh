@@ -12,13 +12,14 @@ mkdir -p "$data"
 rm -rf "$data"/qgjob.db* "$data"/blobs # each demo begins with an empty queue; the worker's npm packages are kept
 
 cleanup() {
-  if [ -n "$dev" ] && kill -INT "$dev" 2>/dev/null; then
+  if [ -n "$dev" ] && kill -TERM "$dev" 2>/dev/null; then
     wait "$dev" || true
   fi
   rm -rf "$scratch" "$data"/qgjob.db* "$data"/blobs
 }
 trap cleanup EXIT
 trap 'exit 130' INT TERM
+export XDG_CACHE_HOME=$PWD/.cache # the worker installs Appium here, once
 unset CI QGJOB_URL QGJOB_TOKEN QGJOB_ORG QGJOB_DATABASE_URL
 
 say() { printf '%-12s| %s\n' "$1" "$2"; }

@@ -60,7 +60,7 @@ func ADBServer(t testing.TB) (port int) {
 // asks for it installs, which takes npm and half a minute.
 func AppiumDir(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(root(t), ".cache", "appium")
+	dir := filepath.Join(root(t), ".cache", "qgjob", "appium")
 	if _, err := appium.Ensure(t.Context(), dir, Log(t)); err != nil {
 		t.Fatal(err)
 	}
