@@ -260,10 +260,10 @@ func (o observation) topLevelVerdict(name func(string) string) qgjob.Result {
 	return errored(qgjob.CauseProjectInvalid, "%s", text)
 }
 
-// lastFailure is the last failure of the infrastructure that the proxy saw.
+// lastFailure is the last failure of the infrastructure that the proxy saw while the runner ran.
 func (o observation) lastFailure() *Failure {
 	for i := len(o.evidence.Errors) - 1; i >= 0; i-- {
-		if e := o.evidence.Errors[i]; e.Cause != "" {
+		if e := o.evidence.Errors[i]; e.Cause != "" && !e.At.After(o.ended) {
 			return &Failure{Cause: e.Cause, Message: e.Message}
 		}
 	}
