@@ -247,14 +247,22 @@ func TestWatchJobEnds(t *testing.T) {
 		answer http.HandlerFunc
 		want   func(error) bool
 	}{
-		{"unknown job", func(w http.ResponseWriter, _ *http.Request) { problem(w, qgjob.CodeNotFound, "no such job") },
-			func(err error) bool { return qgjob.ErrorCode(err) == qgjob.CodeNotFound }},
-		{"nothing will follow", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-			func(err error) bool { return err == nil }},
-		{"the callback fails", func(w http.ResponseWriter, _ *http.Request) { sendEvents(w, qgjob.Event{Seq: 1}) },
-			func(err error) bool { return errors.Is(err, stop) }},
-		{"the server is gone for too long", func(w http.ResponseWriter, _ *http.Request) { problem(w, qgjob.CodeUnavailable, "no") },
-			func(err error) bool { return qgjob.ErrorCode(err) == qgjob.CodeUnavailable }},
+		{
+			"unknown job", func(w http.ResponseWriter, _ *http.Request) { problem(w, qgjob.CodeNotFound, "no such job") },
+			func(err error) bool { return qgjob.ErrorCode(err) == qgjob.CodeNotFound },
+		},
+		{
+			"nothing will follow", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+			func(err error) bool { return err == nil },
+		},
+		{
+			"the callback fails", func(w http.ResponseWriter, _ *http.Request) { sendEvents(w, qgjob.Event{Seq: 1}) },
+			func(err error) bool { return errors.Is(err, stop) },
+		},
+		{
+			"the server is gone for too long", func(w http.ResponseWriter, _ *http.Request) { problem(w, qgjob.CodeUnavailable, "no") },
+			func(err error) bool { return qgjob.ErrorCode(err) == qgjob.CodeUnavailable },
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cl := client(t, c.answer)

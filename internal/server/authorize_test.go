@@ -3,13 +3,12 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"log/slog"
 
 	"qgjob"
 	"qgjob/internal/api"

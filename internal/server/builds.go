@@ -2,10 +2,12 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/blob"
+	"qgjob/internal/build"
 	"qgjob/internal/store"
 )
 
@@ -50,7 +52,7 @@ func (s *Server) hasBuild(ctx context.Context, in *buildInput) (*fileOutput, err
 	return s.statFile(ctx, key)
 }
 
-func (s *Server) build(ctx context.Context, in *buildInput) (*streamOutput, error) {
+func (s *Server) buildFile(ctx context.Context, in *buildInput) (*streamOutput, error) {
 	key, err := s.known(ctx, in)
 	if err != nil {
 		return nil, err
@@ -73,15 +75,32 @@ func (s *Server) uploadBuild(ctx context.Context, in *uploadBuildInput) (*stored
 	if err := in.fits("build", api.MaxBuildSize); err != nil {
 		return nil, err
 	}
-	info, err := s.blobs.Put(ctx, key, in.body, api.MaxBuildSize, nil)
+	var app build.Info
+	info, err := s.blobs.Put(ctx, key, in.body, api.MaxBuildSize, func(path string) (err error) {
+		app, err = readBuild(path)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
 	err = s.store.AddBuild(ctx, store.Build{
-		OrgID: in.OrgID, AppVersionID: in.AppVersionID, SHA256: key.SHA256, Platform: "android", Size: info.Size,
+		OrgID: in.OrgID, AppVersionID: in.AppVersionID, SHA256: key.SHA256, Size: info.Size,
+		Platform: "android", Package: app.Package, VersionName: app.VersionName, VersionCode: app.VersionCode,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &storedOutput{Body: api.BlobStored{SHA256: key.SHA256, Size: info.Size}}, nil
+}
+
+// readBuild reads what an uploaded build says about itself, or refuses it: better here, with the reason,
+// than on every device.
+func readBuild(path string) (build.Info, error) {
+	app, err := build.Parse(path)
+	if err != nil {
+		// The path is one of the server's own, and tells the client nothing.
+		reason := strings.TrimPrefix(err.Error(), "build "+path+" ")
+		return build.Info{}, qgjob.Errorf(qgjob.CodeInvalid, "the build %s; nothing was stored", reason)
+	}
+	return app, nil
 }

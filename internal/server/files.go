@@ -91,7 +91,7 @@ func (s *Server) hasBundle(ctx context.Context, in *bundleInput) (*fileOutput, e
 	return s.statFile(ctx, key)
 }
 
-func (s *Server) bundle(ctx context.Context, in *bundleInput) (*streamOutput, error) {
+func (s *Server) bundleFile(ctx context.Context, in *bundleInput) (*streamOutput, error) {
 	key, err := fileKey(ctx, in.OrgID, blob.Bundle, in.SHA256)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"qgjob"
 	"qgjob/internal/api"
+	"qgjob/internal/phonesim"
 )
 
 func TestBundlesTravel(t *testing.T) {
@@ -67,6 +68,57 @@ func TestBrokenUploadsLeaveNothing(t *testing.T) {
 		if has, err := r.HasBundle(t.Context(), "acme", f.SHA256); err != nil || has {
 			t.Errorf("%s: HasBundle = %v, %v", name, has, err)
 		}
+	}
+}
+
+func TestBuildsTravel(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *running) {
+		apk, err := phonesim.BuildAPK(phonesim.App{Package: "com.example.shop", VersionCode: 7, VersionName: "1.7"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := fileOf(string(apk))
+		for _, want := range []bool{true, false} {
+			if uploaded, err := r.EnsureBuild(t.Context(), "acme", "v1", f); err != nil || uploaded != want {
+				t.Errorf("EnsureBuild = %v, %v; want %v", uploaded, err, want)
+			}
+		}
+		builds, err := r.store.Builds(t.Context(), "acme", "v1")
+		if err != nil || len(builds) != 1 || builds[0].Package != "com.example.shop" || builds[0].VersionCode != 7 || builds[0].VersionName != "1.7" || builds[0].Size != f.Size {
+			t.Errorf("builds = %+v, %v", builds, err)
+		}
+		body, err := r.Build(t.Context(), "acme", "v1", f.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(body)
+		if err = errors.Join(err, body.Close()); err != nil || string(got) != string(apk) {
+			t.Errorf("downloaded %d bytes, %v", len(got), err)
+		}
+		for _, other := range [][2]string{{"acme", "v2"}, {"other", "v1"}} {
+			if has, err := r.HasBuild(t.Context(), other[0], other[1], f.SHA256); err != nil || has {
+				t.Errorf("%v has the build: %v, %v", other, has, err)
+			}
+		}
+		run, err := r.Submit(t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v1", Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}})
+		if err != nil || run.Jobs[0].BuildSHA256 != f.SHA256 {
+			t.Errorf("Submit = %+v, %v; want the app version's newest build", run, err)
+		}
+	})
+}
+
+func TestABrokenBuildIsRefusedWithTheReason(t *testing.T) {
+	r := start(t)
+	f := fileOf("no APK at all")
+	_, err := r.UploadBuild(t.Context(), "acme", "v1", f)
+	if qgjob.ErrorCode(err) != qgjob.CodeInvalid || !strings.Contains(err.Error(), "is no APK") || strings.Contains(err.Error(), r.files) {
+		t.Errorf("UploadBuild = %v; want the reason, and no path of the server", err)
+	}
+	if has, err := r.HasBuild(t.Context(), "acme", "v1", f.SHA256); err != nil || has {
+		t.Errorf("HasBuild = %v, %v", has, err)
+	}
+	if builds, err := r.store.Builds(t.Context(), "acme", "v1"); err != nil || len(builds) > 0 {
+		t.Errorf("builds = %+v, %v", builds, err)
 	}
 }
 
