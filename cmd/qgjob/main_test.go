@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,6 +49,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"server":    serverCommand,
 			"awaitjob":  awaitJob,
+			"terminate": terminate,
 			"anonymous": anonymous,
 		},
 	})
@@ -70,7 +72,7 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 	s := ts.Value(serverKey{}).(*scriptServer)
 	switch args[0] {
 	case "start":
-		ts.Check(s.start(ts, args[1:]))
+		ts.Check(s.start(ts.Getenv("HOME"), args[1:]))
 		ts.Setenv("QGJOB_URL", "http://"+s.addr)
 	case "kill":
 		ts.Check(s.end(syscall.SIGKILL))
@@ -83,9 +85,9 @@ func serverCommand(ts *testscript.TestScript, neg bool, args []string) {
 
 var listensOn = regexp.MustCompile(`^qgjob server listens on http://(\S+) \(documentation: http://\S+/docs\)$`)
 
-func (s *scriptServer) start(ts *testscript.TestScript, flags []string) error {
-	s.cmd = exec.Command("qgjob", append([]string{"server", "--listen=" + s.addr, "--data-dir=" + s.data}, flags...)...)
-	s.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+func (s *scriptServer) start(home string, flags []string) error {
+	s.cmd = exec.Command("qgjob", append([]string{"server", "--listen=" + s.addr, "--data-dir=" + s.data, "--log-level=error"}, flags...)...)
+	s.cmd.Env = append(os.Environ(), "HOME="+home)
 	s.cmd.Stderr = os.Stderr
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -123,23 +125,27 @@ func (s *scriptServer) end(sig syscall.Signal) error {
 	return err
 }
 
-// awaitJob is `awaitjob STATE`: it waits until there is a job, and it is in that state, and puts its id into JOB.
+// awaitJob is `awaitjob STATE TEST`: it waits until there is a job of that test and the newest one has been
+// in that state, and puts its id into JOB.
 func awaitJob(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: awaitjob STATE")
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: awaitjob STATE TEST")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := &api.Client{BaseURL: ts.Getenv("QGJOB_URL")}
-	var id string
-	ts.Check(until(client.WatchQueue(ctx, func(api.Queue) error {
+	id := ""
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for id == "" {
 		list, err := client.Jobs(ctx, api.JobQuery{})
-		if err != nil || len(list.Jobs) == 0 {
-			return err
+		ts.Check(err)
+		if at := slices.IndexFunc(list.Jobs, func(j qgjob.Job) bool { return j.TestPath == args[1] }); at >= 0 {
+			id = list.Jobs[at].ID
+			break
 		}
-		id = list.Jobs[0].ID
-		return errSeen
-	})))
+		<-again.C
+	}
 	ts.Check(until(client.WatchJob(ctx, id, 0, func(e qgjob.Event) error {
 		if string(e.State) == args[0] {
 			return errSeen
@@ -160,6 +166,20 @@ func until(err error) error {
 		return errors.New("it ended without what was looked for")
 	}
 	return err
+}
+
+// terminate is `terminate PROGRAM`: it sends SIGTERM to the program in the background, which kill cannot.
+func terminate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: terminate PROGRAM")
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		if filepath.Base(cmd.Path) == args[0] {
+			ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+			return
+		}
+	}
+	ts.Fatalf("%s does not run in the background", args[0])
 }
 
 var uuids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`)

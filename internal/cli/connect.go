@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -26,37 +27,34 @@ const (
 // connection is how a command finds its server. The token comes from QGJOB_TOKEN only: command lines can be
 // read by everybody on a host.
 type connection struct {
-	url   string
+	url   string // after check, without a slash at its end
+	env   string // QGJOB_URL; not the flag's default, because help must not show what it may hold
 	token string
 	http  *http.Client // nil: the one that all clients share
 }
 
 func (p *program) connectionFlags(flags *pflag.FlagSet, c *connection) {
-	url := p.env("QGJOB_URL")
-	if url == "" {
-		url = "http://" + defaultListen
-	}
-	c.token = p.env("QGJOB_TOKEN")
-	flags.StringVar(&c.url, "url", url, "the server's `URL`; also QGJOB_URL. A token is read from QGJOB_TOKEN")
+	c.env, c.token = p.env("QGJOB_URL"), p.env("QGJOB_TOKEN")
+	flags.StringVar(&c.url, "url", "", "the server's `URL`; also QGJOB_URL (default http://"+defaultListen+"). A token is read from QGJOB_TOKEN")
 }
 
 // check refuses a URL that cannot be a server's.
 func (c *connection) check() error {
+	c.url = cmp.Or(c.url, c.env, "http://"+defaultListen)
 	u, err := url.Parse(c.url)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return exitf(exitUsage, "--url %q is no server's URL: give one such as http://%s", redacted(c.url), defaultListen)
+		return exitf(exitUsage, "--url %s is no server's URL: give one such as http://%s", redacted(c.url), defaultListen)
 	}
 	c.url = strings.TrimSuffix(c.url, "/")
 	return nil
 }
 
-// redacted is a URL without the password that somebody may have put into it.
+// redacted is a URL without what somebody may have put before an @.
 func redacted(s string) string {
-	u, err := url.Parse(s)
-	if err != nil {
-		return "(unreadable)"
+	if at := strings.LastIndexByte(s, '@'); at >= 0 {
+		return "...@" + s[at+1:]
 	}
-	return u.Redacted()
+	return s
 }
 
 func (c *connection) client(patience time.Duration) *api.Client {

@@ -33,6 +33,7 @@ func (k *keyboard) start(owner *sync.WaitGroup) {
 	}
 	k.reader = reader
 	owner.Go(func() {
+		defer reader.Close() // here: closed under a Read, it would never return
 		scanner := bufio.NewScanner(reader)
 		for scanner.Scan() {
 			select {
@@ -48,6 +49,5 @@ func (k *keyboard) close() {
 	close(k.closed)
 	if k.reader != nil {
 		k.reader.Cancel()
-		_ = k.reader.Close()
 	}
 }

@@ -92,15 +92,15 @@ func (o *listOptions) run(ctx context.Context, p *program) error {
 	rows := make([][]string, 0, len(all.Jobs))
 	for _, j := range all.Jobs {
 		rows = append(rows, []string{
-			j.ID, string(j.State), strconv.Itoa(j.Priority), j.OrgID, j.AppVersionID, string(j.Target),
-			j.TestPath, strconv.Itoa(j.Attempts), roughly(now.Sub(j.SubmittedAt)) + " ago",
+			j.ID, string(j.State), strconv.Itoa(j.Priority), j.AppVersionID, j.TestPath,
+			string(j.Target), strconv.Itoa(j.Attempts), roughly(now.Sub(j.SubmittedAt)) + " ago", j.OrgID,
 		})
 	}
 	if len(rows) == 0 {
 		fmt.Fprintln(p.stderr, "No jobs.")
 		return nil
 	}
-	p.printTable([]string{"JOB", "STATE", "PRIORITY", "ORGANIZATION", "APP VERSION", "TARGET", "TEST", "ATTEMPTS", "SUBMITTED"}, rows)
+	p.printTable([]string{"JOB", "STATE", "PRIORITY", "APP VERSION", "TEST", "TARGET", "ATTEMPTS", "SUBMITTED", "ORGANIZATION"}, rows)
 	if all.Next != "" {
 		fmt.Fprintf(p.stderr, "There are more: raise --limit (now %d).\n", o.limit)
 	}

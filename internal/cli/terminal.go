@@ -53,7 +53,6 @@ func (p *program) interactive() bool {
 
 var (
 	styleFaint = lipgloss.NewStyle().Faint(true)
-	styleBold  = lipgloss.NewStyle().Bold(true)
 	styleGood  = lipgloss.NewStyle().Foreground(lipgloss.Green)
 	styleBad   = lipgloss.NewStyle().Foreground(lipgloss.Red)
 	styleBusy  = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
@@ -73,8 +72,8 @@ func wordStyle(word string) lipgloss.Style {
 	return lipgloss.NewStyle()
 }
 
-// printTable prints rows under headers: a styled table on a terminal, columns padded with spaces elsewhere.
-// The column named STATE is coloured by its word.
+// printTable prints rows under headers in columns, the most important ones first: a narrow terminal cuts the
+// lines off. The column named STATE is coloured by its word.
 func (p *program) printTable(headers []string, rows [][]string) {
 	for _, row := range rows {
 		for i := range row {
@@ -91,22 +90,21 @@ func (p *program) printTable(headers []string, rows [][]string) {
 		w.Flush()
 		return
 	}
-	t := table.New().Headers(headers...).Rows(rows...).Border(lipgloss.RoundedBorder()).BorderStyle(styleFaint).
+	t := table.New().Headers(headers...).Rows(rows...).Border(lipgloss.HiddenBorder()).
+		BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).BorderColumn(false).BorderHeader(false).
 		StyleFunc(func(row, col int) lipgloss.Style {
 			s := lipgloss.NewStyle()
 			switch {
 			case row == table.HeaderRow:
-				s = styleBold
+				s = styleFaint
 			case headers[col] == "STATE":
 				s = wordStyle(rows[row][col])
 			}
-			return s.Padding(0, 1)
+			return s.PaddingRight(2)
 		})
-	text := t.String()
-	if lipgloss.Width(text) > width {
-		text = t.Width(width).Wrap(false).String()
+	for line := range strings.Lines(t.String()) {
+		fmt.Fprintln(out, ansi.Truncate(strings.TrimRight(line, " \n"), width, "…"))
 	}
-	fmt.Fprintln(out, text)
 }
 
 // printable replaces control characters, so that no text of a test or a device can drive the terminal.

@@ -245,6 +245,7 @@ func (w *waiting) answered(ctx context.Context, answer string) error {
 		return w.stopWaiting("Stopped waiting.")
 	default:
 		w.asking = false
+		w.screen.note("Waiting on.")
 	}
 	return nil
 }
