@@ -15,11 +15,8 @@ const maxEventLine = 4 << 20
 // events is what the event reporter wrote, read: what is known of a run even when no report came.
 type events struct {
 	Configured bool // the config was evaluated
-	RootDir    string
 	Projects   []eventProject
 	Tests      []eventTest
-	Errors     []string // those that belong to no test
-	Ended      bool     // Playwright came to its end
 
 	configuredAt time.Time
 }
@@ -66,7 +63,6 @@ func (s *events) add(line []byte) {
 	var e struct {
 		Kind     string         `json:"kind"`
 		AtMS     int64          `json:"at_ms"`
-		RootDir  string         `json:"root_dir"`
 		Projects []eventProject `json:"projects"`
 		ID       string         `json:"id"`
 		Retry    int            `json:"retry"`
@@ -84,7 +80,7 @@ func (s *events) add(line []byte) {
 	at := time.UnixMilli(e.AtMS)
 	switch e.Kind {
 	case "configure":
-		s.Configured, s.RootDir, s.Projects, s.configuredAt = true, e.RootDir, e.Projects, at
+		s.Configured, s.Projects, s.configuredAt = true, e.Projects, at
 	case "test_begin":
 		s.Tests = append(s.Tests, eventTest{ID: e.ID, Retry: e.Retry, Title: e.Title, File: e.File, Line: e.Line, Column: e.Column, Began: at})
 	case "body_end":
@@ -95,10 +91,6 @@ func (s *events) add(line []byte) {
 		if t := s.find(e.ID, e.Retry); t != nil {
 			t.Ended, t.Status, t.OK, t.Error = at, e.Status, e.OK, stripANSI(e.Error)
 		}
-	case "error":
-		s.Errors = append(s.Errors, stripANSI(e.Error))
-	case "end":
-		s.Ended = true
 	}
 }
 

@@ -172,7 +172,6 @@ func (r Run) collect(t tools, seen *observation) error {
 	case err != nil:
 		return hostFailure("read the run's report", err)
 	}
-	seen.reported = true
 	seen.report, seen.reportErr = parseReport(data)
 	if err := os.WriteFile(r.artifact("report.json"), data, 0o644); err != nil {
 		return hostFailure("keep the run's report", err)

@@ -103,6 +103,7 @@ func (l *logWatch) Write(b []byte) (int, error) {
 }
 
 func TestACanceledRunLeavesNothing(t *testing.T) {
+	t.Parallel()
 	project := inspected(t, nodeProject(t, "project"))
 	f := startAppium(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -141,12 +142,13 @@ func TestTimeLimits(t *testing.T) {
 		outcome        qgjob.Outcome
 		cause          qgjob.Cause
 	}{
-		"of a test":            {3 * time.Second, time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
-		"of the run":           {time.Minute, 8 * time.Second, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
-		"of a session":         {2 * time.Second, time.Minute, 8 * time.Second, qgjob.OutcomeErrored, qgjob.CauseDeviceHung},
-		"of all in the set-up": {time.Minute, 8 * time.Second, 12 * time.Second, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
+		"of a test":            {5 * time.Second, 2 * time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
+		"of the run":           {time.Minute, 25 * time.Second, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
+		"of a session":         {2 * time.Second, 2 * time.Minute, 8 * time.Second, qgjob.OutcomeErrored, qgjob.CauseDeviceHung},
+		"of all in the set-up": {time.Minute, 25 * time.Second, 40 * time.Second, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := startAppium(t)
 			if c.late > 0 {
 				f.create = func() (int, string) {

@@ -26,8 +26,7 @@ type observation struct {
 	overdue      bool // the deadline ended it
 	output       string
 
-	reported  bool // there is a report
-	report    *report
+	report    *report // nil when there is none, or none that can be read
 	reportErr error
 	events    events
 	evidence  Evidence

@@ -28,7 +28,7 @@ func recorded(t testing.TB, name string) *report {
 func inProject(file string) string { return strings.TrimPrefix(file, "/project/") }
 
 func observed(r *report, code int) observation {
-	o := observation{spec: "tests/a.spec.ts", exit: exit{code: code}, reported: r != nil, report: r, deadline: time.Minute}
+	o := observation{spec: "tests/a.spec.ts", exit: exit{code: code}, report: r, deadline: time.Minute}
 	o.began = time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	o.ended = o.began.Add(24 * time.Hour)
 	return o
@@ -216,7 +216,6 @@ func FuzzParseReport(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, code int) {
 		o := observed(nil, code)
-		o.reported = true
 		o.report, o.reportErr = parseReport(data)
 		result := o.result(inProject)
 		if err := result.Check(); err != nil {

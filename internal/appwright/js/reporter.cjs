@@ -31,7 +31,7 @@ class EventReporter {
       platform: String(p.use?.platform ?? ""),
       build_path: typeof p.use?.buildPath === "string" ? p.use.buildPath : "",
     }));
-    this.write("configure", { root_dir: config.rootDir, projects });
+    this.write("configure", { projects });
     this.nameBuild(config.projects);
   }
 
@@ -43,10 +43,6 @@ class EventReporter {
     for (const p of projects) {
       if (p.use?.device?.provider) p.use.buildPath = build;
     }
-  }
-
-  onBegin(suite) {
-    this.write("begin", { tests: suite.allTests().length });
   }
 
   onTestBegin(test, result) {
@@ -77,14 +73,6 @@ class EventReporter {
       duration_ms: Math.round(result.duration),
       error: result.error?.message ?? "",
     });
-  }
-
-  onError(error) {
-    this.write("error", { error: error.message ?? String(error.value ?? "") });
-  }
-
-  onEnd(result) {
-    this.write("end", { status: result.status });
   }
 }
 
