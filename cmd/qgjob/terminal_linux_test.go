@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"qgjob/internal/api"
 )
 
 // terminal is a pseudo-terminal with a program on it.
@@ -169,6 +172,17 @@ func TestTerminal(t *testing.T) {
 		})
 	}
 
+	t.Run("who only watches does not cancel", func(t *testing.T) {
+		id := queuedJob(t, url)
+		tt := onTerminal(t, []string{url}, "status", "--wait", "--job-id="+id)
+		tt.await(" · ")
+		tt.press(ctrlC)
+		code, screen := tt.exit()
+		if code != 21 || !strings.Contains(screen, "is queued and goes on") {
+			t.Errorf("exit code %d, want 21. The screen:\n%q", code, screen)
+		}
+	})
+
 	worker := exec.Command("fakeworker", "passed")
 	worker.Env = append(os.Environ(), url)
 	if out, err := worker.CombinedOutput(); err != nil { // of the job that was left running
@@ -197,6 +211,22 @@ func TestTerminal(t *testing.T) {
 			}
 		}
 	})
+}
+
+// queuedJob returns the id of a job that is queued.
+func queuedJob(t *testing.T, url string) string {
+	t.Helper()
+	cmd := exec.Command("qgjob", "list", "--state=queued", "--json")
+	cmd.Env = append(os.Environ(), url)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list api.JobList
+	if err := json.Unmarshal(out, &list); err != nil || len(list.Jobs) == 0 {
+		t.Fatalf("no job is queued: %v %s", err, out)
+	}
+	return list.Jobs[0].ID
 }
 
 // startServer runs a server on SQLite until the test ends and returns its URL.
