@@ -151,36 +151,46 @@ func (a *Agent) nextPoll(seq int64, limit int) (request api.PollRequest, counts 
 	return request, counts
 }
 
-// ask sends one poll. It ends with errChanged when the next one would say something else: an assignment
-// that its answer held is handed out again, because no lease of it is told.
+// reply is what came of one poll.
+type reply struct {
+	api.PollResponse
+	err error
+}
+
+// ask sends one poll. It ends with errChanged when the next one would say something else: that one takes
+// over at the server, which then answers this one. What it still brings is taken.
 func (a *Agent) ask(ctx context.Context, request api.PollRequest) (api.PollResponse, error) {
 	wait := time.Duration(request.WaitMS) * time.Millisecond
-	ctx, cancel := context.WithTimeout(ctx, wait+pollSlack)
-	defer cancel()
-	if wait > 0 {
-		watched, changed := context.WithCancelCause(ctx)
-		over := make(chan struct{})
-		go func() {
-			defer close(over)
-			select {
-			case <-a.changed:
-				changed(errChanged)
-			case <-watched.Done():
-			}
-		}()
-		defer func() { changed(nil); <-over }()
-		ctx = watched
+	came := make(chan reply, 1)
+	a.loops.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, wait+pollSlack)
+		defer cancel()
+		answer, err := a.client.Poll(ctx, a.id, request)
+		came <- reply{answer, err}
+	})
+	changed := a.changed
+	if wait == 0 { // its answer is near, and says what became of the results
+		changed = nil
 	}
-	answer, err := a.client.Poll(ctx, a.id, request)
-	switch {
-	case err == nil && answer.Superseded:
-		return answer, errors.New("the server took another request for this worker's newest poll")
-	case err != nil && errors.Is(context.Cause(ctx), errChanged):
-		return answer, errChanged
-	case qgjob.ErrorCode(err) == qgjob.CodeNotFound:
-		a.beat.set() // the heartbeat registers again
+	select {
+	case r := <-came:
+		switch {
+		case r.err == nil && r.Superseded:
+			return r.PollResponse, errors.New("the server took another request for this worker's newest poll")
+		case qgjob.ErrorCode(r.err) == qgjob.CodeNotFound:
+			a.beat.set() // the heartbeat registers again
+		}
+		return r.PollResponse, r.err
+	case <-changed:
+		a.loops.Go(func() {
+			r := <-came
+			a.mu.Lock()
+			a.halt(r.Cancel, errCanceled)
+			a.mu.Unlock()
+			a.take(ctx, r.Assignments)
+		})
+		return api.PollResponse{}, errChanged
 	}
-	return answer, err
 }
 
 // settle takes in what became of the results that a poll carried.
@@ -217,10 +227,10 @@ func (a *Agent) take(ctx context.Context, assignments []api.Assignment) {
 		default:
 			a.say.waiting(as.Job)
 			a.o.Logger.Info("attempt starts", "attempt", as.AttemptID, "job", as.Job.ID, "device", as.DeviceID, "reason", as.Reason)
-			at := a.newAttempt(ctx, as, s)
-			s.work <- at
+			s.work <- a.newAttempt(ctx, as, s)
 		}
 	}
+	a.offer()
 }
 
 // backoff is how long to wait after so many failures: 250 ms at first, doubling to 8 s, with a jitter of a quarter.

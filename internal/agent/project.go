@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/build"
@@ -65,9 +66,9 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	}
 	report.InstallSaved = !prepared.Installed
 	if prepared.Installed {
-		fmt.Fprintf(log, "[qgjob] app installed in %v\n", prepared.Install)
+		fmt.Fprintf(log, "[qgjob] app installed in %v\n", prepared.Install.Round(time.Millisecond))
 	} else {
-		fmt.Fprintf(log, "[qgjob] app was installed already; its data cleared in %v\n", prepared.Reset)
+		fmt.Fprintf(log, "[qgjob] app was installed already; its data cleared in %v\n", prepared.Reset.Round(time.Millisecond))
 	}
 	r.setup.Endpoint, err = session.Endpoint(ctx)
 	return r, err

@@ -125,7 +125,9 @@ func (a *Agent) examine(ctx context.Context, s *slot, session device.Session) er
 	}
 	switch {
 	case before == "" && err != nil:
-		a.say.device(s.id, qgjob.DeviceOffline, err.Error())
+		if s.info.State == qgjob.DeviceIdle { // else it is said already
+			a.say.device(s.id, qgjob.DeviceOffline, err.Error())
+		}
 		a.beat.set()
 	case before != "" && err == nil:
 		a.say.recovered(s.id)

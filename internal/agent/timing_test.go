@@ -28,6 +28,7 @@ type script struct {
 	jobs     []api.Assignment
 	results  []api.AttemptResult
 	requests int
+	poison   string // a test path whose results are refused with the whole request
 }
 
 func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -61,7 +62,10 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		var err error
-		if answer, err = s.poll(ctx, poll); err != nil {
+		if answer, err = s.poll(ctx, poll); errors.Is(err, errPoison) {
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			answer = api.Problem{Code: qgjob.CodeInvalid, Detail: err.Error()}
+		} else if err != nil {
 			return nil, err
 		}
 	default:
@@ -77,6 +81,11 @@ func (s *script) RoundTrip(r *http.Request) (*http.Response, error) {
 func (s *script) poll(ctx context.Context, poll api.PollRequest) (answer api.PollResponse, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, r := range poll.Results {
+		if r.Message == s.poison && r.Message != "" {
+			return answer, errPoison
+		}
+	}
 	for _, r := range poll.Results {
 		s.results = append(s.results, r)
 		answer.Results = append(answer.Results, api.ResultAnswer{AttemptID: r.AttemptID, Trigger: qgjob.Pass, State: qgjob.Passed})
@@ -96,6 +105,8 @@ func (s *script) poll(ctx context.Context, poll api.PollRequest) (answer api.Pol
 	s.mu.Lock()
 	return answer, err
 }
+
+var errPoison = errors.New("body.results[0] is not as it should be")
 
 func (s *script) set(down bool) {
 	s.mu.Lock()
@@ -490,6 +501,29 @@ func TestSetupHasItsOwnLimit(t *testing.T) {
 		}
 		if took := time.Since(began); took > 80*time.Second {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestResultThatTheServerCannotTakeHoldsUpNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{poison: "poison"}
+		bad := func(ctx context.Context, log io.Writer) (Verdict, error) {
+			v, err := fails(ctx, log)
+			v.Message = "poison"
+			return v, err
+		}
+		job, other := oneJob("P1", "bad")[0], oneJob("P2", "good")[0]
+		other.AttemptID = "22222222-2222-4222-8222-222222222222"
+		s.jobs = []api.Assignment{job, other}
+		run, _ := inBubble(t, s, Options{
+			Drivers: []device.Driver{newPhones("P1", "P2")}, ProjectDir: projectDir(t), Runner: specs{"bad": bad, "good": passes},
+		})
+		if err := run(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := s.handedIn(); len(got) != 1 || got[0].AttemptID != other.AttemptID {
+			t.Errorf("results: %+v", got)
 		}
 	})
 }

@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -19,6 +23,7 @@ import (
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/blob"
+	"qgjob/internal/bundle"
 	"qgjob/internal/device"
 	"qgjob/internal/server"
 	"qgjob/internal/store"
@@ -72,6 +77,19 @@ type wire struct {
 	mu   sync.Mutex
 	down bool
 	cuts map[*http.Request]context.CancelFunc
+
+	paths []string // asked for
+}
+
+func (n *wire) count(prefix string) (count int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, path := range n.paths {
+		if strings.HasPrefix(path, prefix) {
+			count++
+		}
+	}
+	return count
 }
 
 func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -83,6 +101,7 @@ func (n *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errors.New("network is unreachable")
 	}
 	n.cuts[r] = cancel
+	n.paths = append(n.paths, r.URL.Path)
 	n.mu.Unlock()
 	resp, err := n.client.Transport.RoundTrip(r.WithContext(ctx))
 	n.mu.Lock()
@@ -443,6 +462,116 @@ func TestJobWithoutAProjectSaysWhatToDo(t *testing.T) {
 	w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, ProjectDir: noProject, Runner: specs{}})
 	j := w.verdict(id)
 	if j.State != qgjob.Errored || j.Cause != qgjob.CauseProjectInvalid || !strings.Contains(j.Message, "submit from the project's directory") || j.Attempts != 1 {
+		t.Errorf("the job: %+v", j)
+	}
+}
+
+func TestProjectAndBuildTravelWithTheJob(t *testing.T) {
+	w := newWorld(t, 0)
+	dir := projectDir(t)
+	apk, err := os.ReadFile(filepath.Join(dir, "app.apk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "app.apk")); err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	if _, _, err := bundle.Pack(t.Context(), dir, &packed); err != nil {
+		t.Fatal(err)
+	}
+	project, app := file(packed.Bytes()), file(apk)
+	if _, err := w.client.UploadBundle(t.Context(), "qualgent", project); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.UploadBuild(t.Context(), "qualgent", "xyz123", app); err != nil {
+		t.Fatal(err)
+	}
+	runner := &recording{specs: specs{"tests/a.spec.js": passes, "tests/b.spec.js": passes}}
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, ProjectDir: noProject, Runner: runner})
+	run, err := w.client.Submit(t.Context(), api.SubmitRequest{
+		OrgID: "qualgent", AppVersionID: "xyz123", BundleSHA256: project.SHA256, BuildSHA256: app.SHA256,
+		Jobs: []api.JobSpec{{TestPath: "tests/a.spec.js"}, {TestPath: "tests/b.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range run.Jobs {
+		if j := w.verdict(j.ID); j.State != qgjob.Passed || j.AttemptList[0].Report.BuildSHA256 != app.SHA256 {
+			t.Errorf("job: %+v", j)
+		}
+	}
+	k.stop()
+	if err := k.end(); err != nil {
+		t.Error(err)
+	}
+	if len(runner.ran) != 2 || runner.ran[0].Dir == runner.ran[1].Dir || runner.config != "export default {}" {
+		t.Errorf("it ran %+v, with a config of %q", runner.ran, runner.config)
+	}
+	if n := k.wire.count("/v1/bundles/") + k.wire.count("/v1/builds/"); n != 2 {
+		t.Errorf("two jobs of one bundle and one build took %d downloads", n)
+	}
+	if left, _ := filepath.Glob(filepath.Join(k.o.DataDir, "workers", "*-*")); len(left) > 0 {
+		t.Errorf("left on the disk: %v", left)
+	}
+}
+
+func file(b []byte) api.File {
+	sum := sha256.Sum256(b)
+	return api.File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(b)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b)), nil
+	}}
+}
+
+// recording remembers what it was given to run.
+type recording struct {
+	specs
+	ran    []Task
+	config string
+}
+
+func (r *recording) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	r.ran = append(r.ran, t)
+	config, err := os.ReadFile(filepath.Join(t.Dir, "appwright.config.ts"))
+	r.config = string(config)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return r.specs.Run(ctx, t, p, on, log)
+}
+
+func TestBadBuildIsFinal(t *testing.T) {
+	w := newWorld(t, 0)
+	dir := projectDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "app.apk"), []byte("no zip"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := w.submit("tests/good.spec.js", 1)
+	phones := newPhones("P1")
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, ProjectDir: dir, Runner: specs{"tests/good.spec.js": passes}})
+	if j := w.verdict(id); j.State != qgjob.Errored || j.Cause != qgjob.CauseBadBuild || j.Attempts != 1 {
+		t.Errorf("the job: %+v", j)
+	}
+	if phones.byID["P1"].installs != 0 {
+		t.Error("a device was touched")
+	}
+}
+
+func TestWorkerThatTheServerForgotRegistersAgain(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 4), make(chan struct{})
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}})
+	id := w.submit("tests/long.spec.js", 1)
+	receive(t, started)
+	if err := w.client.Leave(t.Context(), k.id, api.LeaveRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	k.beat.set()
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	close(letGo)
+	if j := w.verdict(id); j.State != qgjob.Passed || j.TestFailures+j.InfraErrors != 0 {
 		t.Errorf("the job: %+v", j)
 	}
 }
