@@ -147,6 +147,7 @@ func version(initdb string) int {
 // a group of its own, so that a Ctrl-C at the test does not reach it first.
 func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	attr := &syscall.SysProcAttr{Setpgid: true}
+	dieWithParent(attr)
 	if os.Geteuid() != 0 {
 		return attr, nil
 	}
