@@ -168,6 +168,7 @@ test("takes its time", async ({ device }) => {
 
 // TestVerdicts submits specs of every kind to the real AppWright and asserts what the waiting command said.
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 2)
 	w := s.worker(s.phones, "--forever")
 	dir := s.project(map[string]string{
@@ -236,6 +237,7 @@ func (s *stack) nothingLeft() {
 
 // TestContractTranscript compares the contract's texts byte for byte.
 func TestContractTranscript(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 1)
 	dir := s.project(nil)
 	// The contract's own form: no bundle, a worker that was started in the project's directory.
@@ -292,6 +294,7 @@ func fromFirstJob(out string) string {
 
 // TestThirdFailure: the worker that reports a third failure ends with exit 1, what waits stays queued.
 func TestThirdFailure(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 1)
 	dir := s.project(nil)
 	failing := s.submit(dir, "tests/checkout.spec.ts")
@@ -320,6 +323,7 @@ func TestThirdFailure(t *testing.T) {
 
 // TestCancelReachesThePhone: a cancel ends the running test's processes and the device serves the next job.
 func TestCancelReachesThePhone(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 1)
 	dir := s.project(map[string]string{"tests/slow.spec.ts": slowSpec})
 	w := s.worker(s.phones, "--forever")
@@ -352,6 +356,7 @@ func TestCancelReachesThePhone(t *testing.T) {
 
 // TestWorkerKilled: a job of a worker that dies goes to another device when its lease ends.
 func TestWorkerKilled(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 2, "--lease", "3s")
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	dying := s.worker(s.phones[:1], "--forever")
@@ -377,6 +382,7 @@ func TestWorkerKilled(t *testing.T) {
 
 // TestWorkerTold: a worker that is told to stop hands its job back without cost.
 func TestWorkerTold(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 1)
 	dir := s.project(map[string]string{"tests/slow.spec.ts": slowSpec})
 	w := s.worker(s.phones, "--forever")
@@ -395,6 +401,7 @@ func TestWorkerTold(t *testing.T) {
 
 // TestPhoneLost: a phone that goes away in the middle of a test is not the test's fault; another one runs it.
 func TestPhoneLost(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 2)
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
@@ -427,6 +434,7 @@ func TestPhoneLost(t *testing.T) {
 
 // TestServerAwayDuringATest: a test that runs while the server is killed and started again is neither lost nor doubled.
 func TestServerAwayDuringATest(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, 1)
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
