@@ -253,6 +253,38 @@ func TestCancel(t *testing.T) {
 	})
 }
 
+func TestAnAnsweredPollWaitsNoMore(t *testing.T) {
+	onEachStore(t, func(t *testing.T, r *running) {
+		w := r.newWorker("P1", "P2")
+		id := r.submit("a.spec.js")
+		a := w.take("P1")
+		heard := make(chan api.PollResponse)
+		go func() {
+			w.seq++
+			answer, err := r.Poll(t.Context(), w.id, api.PollRequest{Seq: w.seq, WaitMS: 50_000, Devices: []string{"P2"}, Leases: []api.Lease{a.Lease}})
+			if err != nil {
+				t.Error(err)
+			}
+			heard <- answer
+		}()
+		r.untilWaiting(w.id, 2)
+		if _, err := r.Cancel(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if answer := <-heard; !slices.Equal(answer.Cancel, []string{a.AttemptID}) || len(answer.Assignments) > 0 {
+			t.Errorf("the waiting poll heard %+v", answer)
+		}
+		// P2 asked for 50 seconds, but its poll was answered: what is assigned now would reach nobody.
+		next := r.submit("b.spec.js")
+		if _, err := r.store.Dispatch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if job, err := r.Job(t.Context(), next); err != nil || job.State != qgjob.Queued {
+			t.Errorf("job = %+v, %v; want queued", job, err)
+		}
+	})
+}
+
 func TestResultsAreRefusedOneByOne(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *running) {
 		w := r.newWorker("P1", "P2")
