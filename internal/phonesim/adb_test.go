@@ -85,9 +85,11 @@ func (s *adbServer) run(args ...string) (string, int) {
 
 func (s *adbServer) connect(p *Phone) {
 	s.t.Helper()
-	if out, _ := s.run("connect", p.Addr()); !strings.HasPrefix(out, "connected to") {
+	// adb may have come back to a phone by itself, and then says that it is already connected.
+	if out, _ := s.run("connect", p.Addr()); !strings.Contains(out, "connected to") {
 		s.t.Fatalf("adb connect: %s", out)
 	}
+	s.expect(p, "", 0, "wait-for-device")
 }
 
 // on runs adb for one phone.
@@ -301,11 +303,10 @@ func TestOffline(t *testing.T) {
 	if out, code := s.on(p, "shell", "echo ok"); code == 0 {
 		t.Errorf("a phone off adb answered %q", out)
 	}
-	if out, _ := s.run("connect", p.Addr()); strings.HasPrefix(out, "connected") {
+	if out, _ := s.run("connect", p.Addr()); strings.HasPrefix(out, "connected to") {
 		t.Errorf("a phone off adb was connected: %s", out)
 	}
 	p.ClearFaults()
-	_, _ = s.run("disconnect", p.Addr())
 	s.connect(p)
 	s.expect(p, "ok", 0, "shell", "echo ok")
 }
@@ -367,7 +368,6 @@ func TestReboot(t *testing.T) {
 	equal(t, "in front", p.State().Foreground, launcherPackage)
 	s.expect(p, "", 0, "wait-for-disconnect")
 	s.expect(p, "", 0, "wait-for-device")
-	s.expect(p, "\n", 0, "shell", "getprop sys.boot_completed")
 	for booted := ""; booted != "1\n"; {
 		booted, _ = s.on(p, "shell", "getprop sys.boot_completed")
 		if booted != "\n" && booted != "1\n" {
@@ -375,6 +375,14 @@ func TestReboot(t *testing.T) {
 		}
 	}
 	s.expect(p, "package:com.example.shop", 0, "shell", "pm list packages -3")
+}
+
+func TestBooting(t *testing.T) {
+	p := startPhone(t, Options{})
+	equal(t, "before", p.shell(t, "getprop sys.boot_completed; getprop init.svc.bootanim"), "1\nstopped\n")
+	p.reboot()
+	equal(t, "booting", p.shell(t, "getprop sys.boot_completed; getprop init.svc.bootanim"), "\nrunning\n")
+	equal(t, "booted", p.State().Booted, false)
 }
 
 func TestLogcat(t *testing.T) {

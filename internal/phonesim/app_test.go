@@ -31,8 +31,10 @@ func TestTypingAndClearing(t *testing.T) {
 	r.tap("username")
 	r.ok("POST", "/keys", map[string]any{"text": "gra"})
 	r.ok("POST", "/actions", map[string]any{"actions": []any{map[string]any{"type": "key", "id": "keyboard", "actions": []any{
-		map[string]any{"type": "keyDown", "value": "c"}, map[string]any{"type": "keyUp", "value": "c"},
-		map[string]any{"type": "keyDown", "value": "e"}, map[string]any{"type": "keyUp", "value": "e"},
+		map[string]any{"type": "keyDown", "value": "c"},
+		map[string]any{"type": "keyUp", "value": "c"},
+		map[string]any{"type": "keyDown", "value": "e"},
+		map[string]any{"type": "keyUp", "value": "e"},
 	}}}})
 	equal(t, "typed with keys", r.text("username"), "grace")
 	equal(t, "focused", r.ok("GET", "/element/"+r.find("id", "username")+"/attribute/focused", nil), any("true"))

@@ -15,11 +15,12 @@
 //	wire, transport     adb's packets and the streams in them
 //	services, shell*    what a stream can be opened to: shell, exec, sync, tcp:6790, reboot
 //	files, sync         the phone's files, push and pull
-//	apk, axml, arsc     writing and reading APKs
+//	logcat, boot        the phone's log, and its reboot
+//	apk, axml           writing and reading APKs
 //	packages, activity  what is installed, what runs, what is in front
 //	model, app          an app's description, and one running
 //	hierarchy           the accessibility tree of what is on the screen
-//	uiselector, xpath   finding elements in that tree
+//	search              finding elements in that tree, with uiselector and xpath
 //	uia2*               the UiAutomator2 server's HTTP interface
 //	screenshot          the screen as a PNG
 //	ledger, fault, control

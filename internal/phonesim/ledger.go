@@ -11,7 +11,7 @@ import (
 type Ledger struct {
 	Serial    string    `json:"serial"`
 	StartedAt time.Time `json:"started_at"`
-	// Totals count over all packages, Apps over all but the phone's own and Appium's helpers (io.appium.*).
+	// Totals count over all packages, Apps over all but Appium's helpers (io.appium.*).
 	Totals Counts `json:"totals"`
 	Apps   Counts `json:"apps"`
 	// Packages count per package, also those no longer installed.

@@ -50,19 +50,12 @@ func parseShell(line string) (shellList, error) {
 			command.words = append(command.words, t.text)
 		case t.text == "2>&1":
 			command.errors = "&1"
-		case t.text == ">", t.text == ">>", t.text == "<", t.text == "2>":
+		case strings.ContainsAny(t.text, "<>"):
 			i++
 			if i == len(tokens) || tokens[i].operator {
 				return nil, fmt.Errorf("syntax error: '%s' without a file", t.text)
 			}
-			switch t.text {
-			case "<":
-				command.input = tokens[i].text
-			case "2>":
-				command.errors = tokens[i].text
-			default:
-				command.output, command.appending = tokens[i].text, t.text == ">>"
-			}
+			command.redirect(t.text, tokens[i].text)
 		case t.text == "|":
 			if err := endCommand("|"); err != nil {
 				return nil, err
@@ -89,6 +82,17 @@ func parseShell(line string) (shellList, error) {
 		return nil, errors.New("syntax error: unexpected end of the line")
 	}
 	return list, nil
+}
+
+func (c *shellCommand) redirect(operator, name string) {
+	switch operator {
+	case "<":
+		c.input = name
+	case "2>":
+		c.errors = name
+	default:
+		c.output, c.appending = name, operator == ">>"
+	}
 }
 
 type shellToken struct {

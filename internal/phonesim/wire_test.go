@@ -101,6 +101,30 @@ func TestFlowControl(t *testing.T) {
 	equal(t, "written to a closed stream", w.receive(), packet{cmdClose, 0, 7, nil})
 }
 
+func TestPhoneSendsOnePayloadAtATime(t *testing.T) {
+	p := startPhone(t, Options{})
+	content := bytes.Repeat([]byte("0123456789abcdef"), (2<<20)/16)
+	p.writeFile("/data/local/tmp/big", content)
+	w := dialPhone(t, p)
+	w.send(packet{cmdOpen, 7, 0, []byte("exec:cat /data/local/tmp/big\x00")})
+	id := w.receive().arg0
+	first := w.receive()
+	equal(t, "first payload", len(first.payload), maxPayload)
+	for range 100 { // while the first payload is not taken, all else goes on and the second does not come
+		w.send(packet{cmdOpen, 8, 0, []byte("nonsense:\x00")})
+		if answer := w.receive(); answer.command != cmdClose {
+			t.Fatalf("received %08x and %d bytes", answer.command, len(answer.payload))
+		}
+	}
+	w.send(packet{cmdOkay, 7, id, nil})
+	second := w.receive()
+	if !bytes.Equal(append(first.payload, second.payload...), content) {
+		t.Errorf("received %d and %d bytes that are not the file", len(first.payload), len(second.payload))
+	}
+	w.send(packet{cmdOkay, 7, id, nil})
+	equal(t, "end", w.receive(), packet{cmdClose, id, 7, nil})
+}
+
 func TestPayloadSentBeforeTheLastWasTakenEndsTheConnection(t *testing.T) {
 	w := dialPhone(t, startPhone(t, Options{}))
 	w.send(packet{cmdOpen, 7, 0, []byte("shell:sleep 60\x00")})
