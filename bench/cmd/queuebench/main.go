@@ -70,11 +70,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(stdout, results.Report(o.plan().contestants())); err != nil {
+	if _, err := io.WriteString(stdout, results.Report()); err != nil {
 		return err
 	}
 	if o.readme != "" {
-		return results.WriteReadme(o.readme, o.plan().contestants())
+		return results.WriteReadme(o.readme)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
@@ -19,11 +20,11 @@ import (
 
 // Contestants other than qgjob.
 var (
-	riverHTTPTuned = river.BehindHTTP("River over HTTP, tuned", kindRiverTuned)
-	riverHTTP      = river.BehindHTTP("River over HTTP", kindRiver)
-	riverTuned     = river.InProcess("River in process, tuned", river.Tuned)
-	riverPlain     = river.InProcess("River in process", river.AsItComes)
-	bareServer     = plain.BareServer("bare server on SQLite", kindBare)
+	riverHTTPTuned = river.BehindHTTP(contest.RiverHTTPTuned, kindRiverTuned, river.Tuned)
+	riverHTTP      = river.BehindHTTP(contest.RiverHTTP, kindRiver, river.AsItComes)
+	riverTuned     = river.InProcess(contest.RiverTuned, river.Tuned)
+	riverPlain     = river.InProcess(contest.River, river.AsItComes)
+	bareServer     = plain.BareServer(contest.Bare, kindBare)
 )
 
 // turn is one measurement of one contestant.
@@ -39,8 +40,8 @@ type measures []struct {
 }
 
 func (o options) plan() measures {
-	onSQLite := product.OnSQLite("qgjob on SQLite", o.product)
-	onPostgres := product.OnPostgres("qgjob on PostgreSQL", o.product)
+	onSQLite := product.OnSQLite(contest.QgjobSQLite, o.product)
+	onPostgres := product.OnPostgres(contest.QgjobPostgres, o.product)
 	queues := []contest.Contestant[contest.Queue]{onSQLite, onPostgres, riverHTTPTuned, riverHTTP, riverTuned, riverPlain}
 	var submits, bulks, drains, latencies, claims []turn
 	for _, q := range queues {
@@ -70,18 +71,6 @@ func (m measures) names() []string {
 	var names []string
 	for _, m := range m {
 		names = append(names, m.name)
-	}
-	return names
-}
-
-func (m measures) contestants() []string {
-	var names []string
-	for _, m := range m {
-		for _, t := range m.turns {
-			if !slices.Contains(names, t.contestant) {
-				names = append(names, t.contestant)
-			}
-		}
 	}
 	return names
 }
@@ -126,6 +115,12 @@ func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results,
 	defer func() { err = errors.Join(err, stage.Close()) }()
 	results := &result.Results{Machine: result.ThisMachine(), Rounds: o.rounds, Short: o.short}
 	session := measure.Session{Stage: stage, Size: measure.Full}
+	if o.profile != "" {
+		session.Profiler.Dir = o.profile
+		if err := os.MkdirAll(o.profile, 0o755); err != nil {
+			return nil, err
+		}
+	}
 	if o.short {
 		session.Size = measure.Short
 	}

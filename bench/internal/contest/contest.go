@@ -15,6 +15,9 @@ import (
 type Contestant[T any] struct {
 	Name string
 	Open func(context.Context, *rig.Rig) (T, error)
+
+	Pace    int  // jobs a second that it cannot drain: how far its queue is filled
+	Library bool // it is no server: its workers are slots of this process, and hold no devices
 }
 
 // Inbox takes submits.
@@ -65,7 +68,7 @@ func (c Crew) String() string {
 
 // As makes a contestant of a wider kind one of a narrower kind.
 func As[To, From any](c Contestant[From]) Contestant[To] {
-	return Contestant[To]{Name: c.Name, Open: func(ctx context.Context, r *rig.Rig) (To, error) {
+	return Contestant[To]{Name: c.Name, Pace: c.Pace, Library: c.Library, Open: func(ctx context.Context, r *rig.Rig) (To, error) {
 		opened, err := c.Open(ctx, r)
 		if err != nil {
 			var none To

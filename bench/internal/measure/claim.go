@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"qgjob/bench/internal/contest"
+	"qgjob/bench/internal/result"
 )
 
 // claimCrew claims, and burst is how many jobs it may claim at a time.
@@ -35,7 +36,7 @@ func Claims(ctx context.Context, s Session, c contest.Contestant[contest.Queue])
 			if err != nil {
 				return err
 			}
-			s.Record(Claim, c.Name, depthCase(depth), rate)
+			s.Record(result.Claim, c.Name, depthCase(depth), rate)
 		}
 		if err := memory(ctx, s, c.Name, depthCase(depth), q); err != nil {
 			return err

@@ -6,28 +6,27 @@ import (
 	"time"
 
 	"qgjob/bench/internal/contest"
+	"qgjob/bench/internal/result"
 )
 
-// drainFill is how many jobs wait for a crew, by how many of them a worker takes at once. A crew that is through
-// with most of them before its time is measured until then.
-func drainFill(crew contest.Crew, window time.Duration) int {
-	perSecond := 40_000
-	if crew.Devices > 1 {
-		perSecond = 120_000
-	}
-	return max(20_000, int(float64(perSecond)*window.Seconds()))
-}
-
 // Drains measures how many jobs a second crews do that have nothing to do but to say so. What counts is what has
-// ended durably.
+// ended durably. A crew that is through with most of its jobs before the time is measured until then.
 func Drains(ctx context.Context, s Session, c contest.Contestant[contest.Queue]) error {
 	for _, crew := range s.Size.Crews {
+		if c.Library && crew.Devices > 1 {
+			continue
+		}
+		fill := max(10_000, int(float64(c.Pace)*(s.Size.Warm+s.Size.Window).Seconds()))
 		err := on(ctx, s, c, func(q contest.Queue) error {
-			rate, err := drainRate(ctx, s.Size, q, crew)
-			if err == nil {
-				s.Record(Drain, c.Name, crew.String(), rate)
+			rate, cost, err := drainRate(ctx, s, q, "drain "+c.Name, crew, fill)
+			if err != nil {
+				return err
 			}
-			return err
+			s.Record(result.Drain, c.Name, crew.String(), rate)
+			if cost > 0 {
+				s.Record(result.CPU, c.Name, "drain, "+crew.String(), cost)
+			}
+			return nil
 		})
 		if err != nil {
 			return err
@@ -36,23 +35,26 @@ func Drains(ctx context.Context, s Session, c contest.Contestant[contest.Queue])
 	return nil
 }
 
-func drainRate(ctx context.Context, size Size, q contest.Queue, crew contest.Crew) (float64, error) {
-	filled := drainFill(crew, size.Window)
+// drainRate is how many jobs a second a crew does, and what each costs a server in processor time.
+func drainRate(ctx context.Context, s Session, q contest.Queue, name string, crew contest.Crew, filled int) (rate, cost float64, err error) {
 	if err := fill(ctx, q, filled); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	if err := q.Settle(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var started atomic.Int64
 	crew.Started = func() { started.Add(1) }
-	var rate float64
-	err := staff(ctx, q, crew, func(ctx context.Context) error {
+	err = staff(ctx, q, crew, func(ctx context.Context) error {
 		warm := time.Now()
-		for time.Since(warm) < size.Warm || started.Load() < int64(2*crew.Workers*crew.Devices) {
+		for time.Since(warm) < s.Size.Warm || started.Load() < int64(2*crew.Workers*crew.Devices) {
 			if err := pause(ctx, time.Millisecond); err != nil {
 				return err
 			}
+		}
+		cpu, err := s.meter(ctx, q, name+" "+crew.String())
+		if err != nil {
+			return err
 		}
 		begin := time.Now()
 		before, err := q.Completed(ctx)
@@ -62,7 +64,7 @@ func drainRate(ctx context.Context, size Size, q contest.Queue, crew contest.Cre
 		// Near the end of the queue there is not work for everybody: that is another measurement.
 		enough := int64(filled) * 9 / 10
 		first := started.Load()
-		for started.Load() < enough && (time.Since(begin) < size.Window || started.Load() == first) {
+		for started.Load() < enough && (time.Since(begin) < s.Size.Window || started.Load() == first) {
 			if err := pause(ctx, time.Millisecond); err != nil {
 				return err
 			}
@@ -73,7 +75,8 @@ func drainRate(ctx context.Context, size Size, q contest.Queue, crew contest.Cre
 			return err
 		}
 		rate = float64(after-before) / end.Sub(begin).Seconds()
-		return nil
+		cost, err = cpu.each(float64(after - before))
+		return err
 	})
-	return rate, err
+	return rate, cost, err
 }

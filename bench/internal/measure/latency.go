@@ -37,8 +37,8 @@ func Latencies(ctx context.Context, s Session, c contest.Contestant[contest.Queu
 		if err != nil {
 			return err
 		}
-		s.Record(Latency, c.Name, "p50", result.Quantile(took, 0.5))
-		s.Record(Latency, c.Name, "p99", result.Quantile(took, 0.99))
+		s.Record(result.Latency, c.Name, "p50", result.Quantile(took, 0.5))
+		s.Record(result.Latency, c.Name, "p99", result.Quantile(took, 0.99))
 		return nil
 	})
 }

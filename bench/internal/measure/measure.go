@@ -15,22 +15,13 @@ import (
 	"qgjob/bench/internal/rig"
 )
 
-// The measures, and the units of their values.
-const (
-	Submit  = "submit"  // submits a second, one job each, by clients
-	Bulk    = "bulk"    // jobs a second, a hundred a request
-	Drain   = "drain"   // jobs a second, by crews
-	Latency = "latency" // milliseconds from submit to start
-	Claim   = "claim"   // jobs a second, by depth of the queue
-	Memory  = "memory"  // bytes
-	Depth   = "depth"   // milliseconds, with a deep queue
-)
-
 // Session is one turn on the stage.
 type Session struct {
 	Stage  *rig.Rig
 	Size   Size
 	Record func(measure, contestant, aCase string, value float64)
+
+	Profiler rig.Profiler
 }
 
 // Size is how long and how large measurements are.
@@ -72,6 +63,36 @@ func on[T contest.Inbox](ctx context.Context, s Session, c contest.Contestant[T]
 		}
 	}()
 	return f(opened)
+}
+
+// meter reads how much processor time a contestant that is a process uses, database included.
+type meter struct {
+	stage  *rig.Rig
+	server *rig.Process // nil: not a process
+	begin  time.Duration
+	finish func() error // of the profile
+}
+
+func (s Session) meter(ctx context.Context, q contest.Inbox, name string) (*meter, error) {
+	m := &meter{stage: s.Stage}
+	if server, ok := q.(contest.Server); ok {
+		m.server = server.Process()
+	}
+	var err error
+	if m.finish, err = s.Profiler.Begin(ctx, s.Stage, m.server, name); err == nil && m.server != nil {
+		m.begin, err = s.Stage.CPU(m.server)
+	}
+	return m, err
+}
+
+// each is the time for each of n jobs since the beginning, in microseconds; zero for what is no process. It ends the profile.
+func (m *meter) each(n float64) (float64, error) {
+	if m.server == nil {
+		return 0, m.finish()
+	}
+	end, err := m.stage.CPU(m.server)
+	err = errors.Join(err, m.finish())
+	return (end - m.begin).Seconds() * 1e6 / n, err
 }
 
 // fillRequest is how many jobs one request brings when a queue is filled.

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"qgjob/bench/internal/contest"
+	"qgjob/bench/internal/result"
 )
 
 // Rest gives a server a moment to finish what it has begun, before its memory is read.
@@ -23,7 +24,7 @@ func memory(ctx context.Context, s Session, name, aCase string, q contest.Inbox)
 	if err != nil {
 		return err
 	}
-	s.Record(Memory, name, aCase, float64(rss))
+	s.Record(result.Memory, name, aCase, float64(rss))
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"qgjob/bench/internal/contest"
 	"qgjob/bench/internal/load"
 	"qgjob/bench/internal/plain"
+	"qgjob/bench/internal/result"
 )
 
 // clientCounts are how many clients submit at once.
@@ -25,11 +26,14 @@ const (
 func Submits(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]) error {
 	return on(ctx, s, c, func(q contest.Inbox) error {
 		for _, clients := range clientCounts {
-			rate, err := submitRate(ctx, s.Size, q, clients, 1)
+			rate, cost, err := submitRate(ctx, s, q, "submit "+c.Name, clients, 1)
 			if err != nil {
 				return err
 			}
-			s.Record(Submit, c.Name, clientsCase(clients), rate)
+			s.Record(result.Submit, c.Name, clientsCase(clients), rate)
+			if cost > 0 {
+				s.Record(result.CPU, c.Name, "submit, "+clientsCase(clients), cost)
+			}
 		}
 		return nil
 	})
@@ -38,9 +42,9 @@ func Submits(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]
 // Bulks measures jobs a second when each request brings a hundred.
 func Bulks(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]) error {
 	return on(ctx, s, c, func(q contest.Inbox) error {
-		rate, err := submitRate(ctx, s.Size, q, bulkClients, bulkJobs)
+		rate, _, err := submitRate(ctx, s, q, "bulk "+c.Name, bulkClients, bulkJobs)
 		if err == nil {
-			s.Record(Bulk, c.Name, clientsCase(bulkClients), bulkJobs*rate)
+			s.Record(result.Bulk, c.Name, clientsCase(bulkClients), bulkJobs*rate)
 		}
 		return err
 	})
@@ -53,13 +57,13 @@ func SubmitLimits(ctx context.Context, s Session, l plain.Limit) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", l.Name, err)
 		}
-		s.Record(Submit, l.Name, clientsCase(submits), rate)
+		s.Record(result.Submit, l.Name, clientsCase(submits), rate)
 	}
 	rate, err := l.Submits(ctx, s.Stage, bulkClients, bulkJobs, s.Size.Window)
 	if err != nil {
 		return fmt.Errorf("%s: %w", l.Name, err)
 	}
-	s.Record(Bulk, l.Name, clientsCase(bulkClients), bulkJobs*rate)
+	s.Record(result.Bulk, l.Name, clientsCase(bulkClients), bulkJobs*rate)
 	return nil
 }
 
@@ -71,23 +75,30 @@ func clientsCase(n int) string {
 }
 
 // submitRate is how many requests a second so many clients get answered, each sending the next one when it has the
-// answer to the one before.
-func submitRate(ctx context.Context, size Size, q contest.Inbox, clients, jobs int) (float64, error) {
+// answer to the one before, and what each costs a server in processor time, in microseconds.
+func submitRate(ctx context.Context, s Session, q contest.Inbox, name string, clients, jobs int) (rate, cost float64, err error) {
 	if err := q.Settle(ctx); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var answered atomic.Int64
-	var rate float64
 	done := make(chan struct{})
-	err := load.Together(ctx, clients+1, func(ctx context.Context, i int) error {
+	err = load.Together(ctx, clients+1, func(ctx context.Context, i int) error {
 		if i == clients { // the clock
 			defer close(done)
-			if err := pause(ctx, size.Warm); err != nil {
+			if err := pause(ctx, s.Size.Warm); err != nil {
+				return err
+			}
+			cpu, err := s.meter(ctx, q, name+" "+clientsCase(clients))
+			if err != nil {
 				return err
 			}
 			before, begin := answered.Load(), time.Now()
-			err := pause(ctx, size.Window)
-			rate = float64(answered.Load()-before) / time.Since(begin).Seconds()
+			err = pause(ctx, s.Size.Window)
+			n := float64(answered.Load() - before)
+			rate = n / time.Since(begin).Seconds()
+			if err == nil {
+				cost, err = cpu.each(n)
+			}
 			return err
 		}
 		client, err := q.Client(ctx)
@@ -106,5 +117,5 @@ func submitRate(ctx context.Context, size Size, q contest.Inbox, clients, jobs i
 			answered.Add(1)
 		}
 	})
-	return rate, err
+	return rate, cost, err
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"qgjob/bench/internal/contest"
 	"qgjob/bench/internal/load"
 	"qgjob/bench/internal/rig"
 )
@@ -18,7 +19,7 @@ type Limit struct {
 
 // Limits are those of both databases.
 var Limits = []Limit{
-	{Name: "SQLite alone", open: func(ctx context.Context, r *rig.Rig) (writer, func(context.Context) error, error) {
+	{Name: contest.SQLite, open: func(ctx context.Context, r *rig.Rig) (writer, func(context.Context) error, error) {
 		dir, err := r.Dir()
 		if err != nil {
 			return nil, nil, err
@@ -26,7 +27,7 @@ var Limits = []Limit{
 		w, err := openSQLite(ctx, filepath.Join(dir, "bench.db"))
 		return w, func(context.Context) error { return nil }, err
 	}},
-	{Name: "PostgreSQL alone", open: func(ctx context.Context, r *rig.Rig) (writer, func(context.Context) error, error) {
+	{Name: contest.Postgres, open: func(ctx context.Context, r *rig.Rig) (writer, func(context.Context) error, error) {
 		url, drop, err := r.Database(ctx)
 		if err != nil {
 			return nil, nil, err

@@ -34,7 +34,7 @@ func (q *Queue) Deep(ctx context.Context, s measure.Session, name string) error 
 	if err != nil {
 		return err
 	}
-	s.Record(measure.Depth, name, "qgjob status, whole process", status)
+	s.Record(result.Depth, name, "qgjob status, whole process", status)
 	if err := q.process.Stop(); err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (q *Queue) Deep(ctx context.Context, s measure.Session, name string) error 
 	if err != nil {
 		return err
 	}
-	s.Record(measure.Depth, name, "server start until healthy", milliseconds(took))
+	s.Record(result.Depth, name, "server start until healthy", milliseconds(took))
 	return nil
 }
 
@@ -67,7 +67,7 @@ func (q *Queue) listings(ctx context.Context, s measure.Session, name string, co
 		if err != nil {
 			return err
 		}
-		s.Record(measure.Depth, name, page.label, took)
+		s.Record(result.Depth, name, page.label, took)
 	}
 	return nil
 }
@@ -130,7 +130,7 @@ func (q *Queue) Connections(ctx context.Context, s measure.Session, name string)
 	if err != nil {
 		return err
 	}
-	s.Record(measure.Memory, name, "each waiting client", each)
+	s.Record(result.Memory, name, "each waiting client", each)
 	return q.waitingWorkers(ctx, s, name)
 }
 
@@ -168,7 +168,7 @@ func (q *Queue) waitingWorkers(ctx context.Context, s measure.Session, name stri
 	if err != nil {
 		return err
 	}
-	s.Record(measure.Memory, name, "each waiting worker", each)
+	s.Record(result.Memory, name, "each waiting worker", each)
 	return nil
 }
 

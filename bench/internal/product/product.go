@@ -34,13 +34,16 @@ func OnPostgres(name string, binary Binary) contest.Contestant[contest.Queue] {
 	})
 }
 
+// pace is more jobs a second than it drains.
+const pace = 100_000
+
 type database struct {
 	url  string // empty: SQLite in the data directory
 	drop func(context.Context) error
 }
 
 func contestant(name string, binary Binary, make func(context.Context, *rig.Rig) (database, error)) contest.Contestant[contest.Queue] {
-	return contest.Contestant[contest.Queue]{Name: name, Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
+	return contest.Contestant[contest.Queue]{Name: name, Pace: pace, Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
 		path, err := binary(ctx, r)
 		if err != nil {
 			return nil, err

@@ -6,6 +6,20 @@ import (
 	"encoding/json"
 	"os"
 	"slices"
+
+	"qgjob/bench/internal/contest"
+)
+
+// The measures.
+const (
+	Submit  = "submit"  // submits a second, one job each, by clients
+	Bulk    = "bulk"    // jobs submitted a second, a hundred a request
+	Drain   = "drain"   // jobs done a second, by crews
+	Latency = "latency" // milliseconds from submit to start
+	Claim   = "claim"   // jobs claimed and done a second, by depth of the queue
+	Memory  = "memory"  // bytes of a server
+	Depth   = "depth"   // milliseconds, with the deepest queue
+	CPU     = "cpu"     // microseconds of a server, and of its database, for a job
 )
 
 // Sample is one measured value.
@@ -68,20 +82,20 @@ func Quantile(values []float64, q float64) float64 {
 	return values[low] + (at-float64(low))*(values[high]-values[low])
 }
 
-// names lists the contestants of a measure in an order that does not depend on the rounds' rotation.
-func (r *Results) names(measure string, order []string) []string {
-	var names []string
+// names lists the contestants of a measure, in the order of the tables.
+func (r *Results) names(measure string) []string {
+	return slices.DeleteFunc(slices.Clone(contest.Names), func(name string) bool {
+		return !slices.ContainsFunc(r.Samples, func(s Sample) bool { return s.Measure == measure && s.Contestant == name })
+	})
+}
+
+// cases lists the cases of a measure as they were first met.
+func (r *Results) cases(measure string) []string {
+	var cases []string
 	for _, s := range r.Samples {
-		if s.Measure == measure && !slices.Contains(names, s.Contestant) {
-			names = append(names, s.Contestant)
+		if s.Measure == measure && !slices.Contains(cases, s.Case) {
+			cases = append(cases, s.Case)
 		}
 	}
-	rank := func(name string) int {
-		if i := slices.Index(order, name); i >= 0 {
-			return i
-		}
-		return len(order)
-	}
-	slices.SortStableFunc(names, func(a, b string) int { return rank(a) - rank(b) })
-	return names
+	return cases
 }

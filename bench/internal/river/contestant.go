@@ -14,7 +14,7 @@ import (
 
 // InProcess is River as a library of the program that submits and works.
 func InProcess(name string, t Tuning) contest.Contestant[contest.Queue] {
-	return contest.Contestant[contest.Queue]{Name: name, Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
+	return contest.Contestant[contest.Queue]{Name: name, Pace: t.pace(), Library: true, Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
 		url, drop, err := r.Database(ctx)
 		if err != nil {
 			return nil, err
@@ -59,8 +59,8 @@ func (c *client) Submit(ctx context.Context, jobs int) error {
 func (c *client) Close() error { return nil }
 
 // BehindHTTP is River behind a thin server of the given kind, in a process of its own.
-func BehindHTTP(name, kind string) contest.Contestant[contest.Queue] {
-	return contest.Contestant[contest.Queue]{Name: name, Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
+func BehindHTTP(name, kind string, t Tuning) contest.Contestant[contest.Queue] {
+	return contest.Contestant[contest.Queue]{Name: name, Pace: t.pace(), Open: func(ctx context.Context, r *rig.Rig) (contest.Queue, error) {
 		url, drop, err := r.Database(ctx)
 		if err != nil {
 			return nil, err

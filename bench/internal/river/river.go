@@ -37,6 +37,14 @@ var (
 	Tuned     = Tuning{Connections: 24, FetchCooldown: time.Millisecond, FetchPoll: 100 * time.Millisecond}
 )
 
+// pace is more jobs a second than it drains: a fetch takes as many as there are workers, 256 here.
+func (t Tuning) pace() int {
+	if t.FetchCooldown == 0 {
+		return 4_000
+	}
+	return 40_000
+}
+
 // args is a job of River's: what a job of qgjob holds.
 type args struct{ thin.Spec }
 
