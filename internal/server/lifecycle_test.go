@@ -275,11 +275,14 @@ func TestAnAnsweredPollWaitsNoMore(t *testing.T) {
 			t.Errorf("the waiting poll heard %+v", answer)
 		}
 		// P2 asked for 50 seconds, but its poll was answered: what is assigned now would reach nobody.
-		next := r.submit("b.spec.js")
+		run, err := r.Submit(t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v2", Jobs: []api.JobSpec{{TestPath: "b.spec.js"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, err := r.store.Dispatch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if job, err := r.Job(t.Context(), next); err != nil || job.State != qgjob.Queued {
+		if job, err := r.Job(t.Context(), run.Jobs[0].ID); err != nil || job.State != qgjob.Queued {
 			t.Errorf("job = %+v, %v; want queued", job, err)
 		}
 	})
