@@ -173,7 +173,8 @@ type HeartbeatResponse struct {
 }
 
 // PollRequest hands in results and asks for work: POST /v1/workers/{id}/poll. It is answered at the first
-// assignment or cancel, or after WaitMS. A poll with a higher Seq supersedes the ones before it.
+// assignment or cancel, or after WaitMS; one that carries results within a tenth of a second, so that the
+// worker hears what became of them. A poll with a higher Seq supersedes the ones before it.
 type PollRequest struct {
 	Seq     int64           `json:"seq" doc:"higher than that of the worker's poll before"`
 	WaitMS  int64           `json:"wait_ms" minimum:"0" maximum:"60000"`
