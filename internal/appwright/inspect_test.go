@@ -96,8 +96,8 @@ func TestVersions(t *testing.T) {
 		"an appwright beyond":              {with("appwright", "0.2.0"), "0.1.x"},
 		"no version":                       {with("appwright", ""), "0.1.x"},
 		"a later Playwright":               {later, `"@playwright/test": "1.49.1"`},
-		"a beta":                           {with("playwright", "1.57.0-beta.1"), "with which appwright 0.1.1 does not work"},
-		"Playwright packages that differ":  {with("playwright-core", "1.50.0"), "next to another"},
+		"a beta":                           {with("playwright", "1.50.0-beta.1"), "with which appwright 0.1.1 does not work"},
+		"Playwright packages that differ":  {with("playwright-core", "1.48.0"), "next to another"},
 		"AppWright with a copy of its own": {with("appwright/node_modules/playwright", "1.50.0"), "loaded twice"},
 	} {
 		dir := t.TempDir()

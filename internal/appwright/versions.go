@@ -15,11 +15,12 @@ import (
 // playwrightPackages must all be of one version that AppWright works with.
 var playwrightPackages = []string{"@playwright/test", "playwright", "playwright-core"}
 
-// The versions that were seen to work. Playwright from 1.57 on is refused: later versions reject
-// AppWright's config, and AppWright's own version range lets npm choose them.
+// The first and the last of these minor versions, 1.46.1 and 1.49.1, were seen to work. 1.56.1 lacks the
+// command by which the spec files are listed, and from 1.61 on AppWright's config is rejected; AppWright's own
+// version range lets npm choose them.
 var (
 	oldestPlaywright = version{1, 46, 1}
-	beyondPlaywright = version{1, 57, 0}
+	beyondPlaywright = version{1, 50, 0}
 )
 
 const pinAdvice = `pin Playwright in package.json with "devDependencies": {"@playwright/test": "1.49.1"} and "overrides": {"@playwright/test": "1.49.1", "playwright": "1.49.1", "playwright-core": "1.49.1"}, then run npm install and submit again`
