@@ -86,7 +86,8 @@ func (m measures) only(names string) (measures, error) {
 		i := slices.IndexFunc(m, func(one struct {
 			name  string
 			turns []turn
-		}) bool {
+		},
+		) bool {
 			return one.name == name
 		})
 		if i < 0 {

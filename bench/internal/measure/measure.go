@@ -40,8 +40,11 @@ var (
 		Warm: 500 * time.Millisecond, Window: 3 * time.Second, Starts: 200, Bursts: 20,
 		Depths: []int{1_000, 100_000, 1_000_000}, Connections: 500,
 		Crews: []contest.Crew{
-			{Workers: 16, Devices: 1}, {Workers: 64, Devices: 1}, {Workers: 256, Devices: 1},
-			{Workers: 4, Devices: 20}, {Workers: 2, Devices: 100},
+			{Workers: 16, Devices: 1},
+			{Workers: 64, Devices: 1},
+			{Workers: 256, Devices: 1},
+			{Workers: 4, Devices: 20},
+			{Workers: 2, Devices: 100},
 		},
 	}
 	Short = Size{

@@ -48,7 +48,10 @@ func (p Profiler) Begin(ctx context.Context, r *Rig, server *Process, name strin
 			fmt.Fprintf(&out, "%10.1f ms %9d calls %9.3f ms each %9d rows  %s\n", total, calls, total/float64(calls), written, text)
 			return err
 		})
-		return errors.Join(err, perf.Stop(), os.WriteFile(path+".statements.txt", []byte(out.String()), 0o644))
+		if out.Len() > 0 {
+			err = errors.Join(err, os.WriteFile(path+".statements.txt", []byte(out.String()), 0o644))
+		}
+		return errors.Join(err, perf.Stop())
 	}, nil
 }
 

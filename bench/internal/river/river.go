@@ -87,7 +87,7 @@ func Open(ctx context.Context, databaseURL string, t Tuning) (*Queue, error) {
 	}
 	if err != nil {
 		pool.Close()
-		return nil, fmt.Errorf("River: %w", err)
+		return nil, fmt.Errorf("set up River: %w", err)
 	}
 	return &Queue{pool: pool, tuning: t, insert: insert, ready: make(chan thin.Job), running: map[string]chan struct{}{}}, nil
 }
