@@ -43,6 +43,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(a, r)
 }
 
+// statusClientGone stands in logs and metrics for a request whose client left before the answer, by
+// nginx's convention.
+const statusClientGone = 499
+
 // finish logs and measures a request that was served.
 func (s *Server) finish(a *answer, took time.Duration) {
 	route := a.request.Pattern
@@ -52,9 +56,13 @@ func (s *Server) finish(a *answer, took time.Duration) {
 	if a.status == 0 {
 		a.status = http.StatusOK
 	}
+	if a.request.Context().Err() != nil {
+		a.status = statusClientGone
+	}
 	s.metrics.request(route, a.status, took)
 	level := slog.LevelDebug
 	switch {
+	case a.status == statusClientGone: // as a worker's poll does that a newer one takes over from
 	case a.status >= 500:
 		level = slog.LevelWarn
 	case a.status >= 400:
