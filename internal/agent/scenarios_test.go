@@ -1,0 +1,367 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/bundle"
+	"qgjob/internal/device"
+)
+
+func TestThirdFailureEndsTheWorkerWhenItsOtherJobsHaveEnded(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 2), make(chan struct{})
+	bad, long := w.submit("tests/bad.spec.js", 1), w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1", "P2")}, Runner: specs{
+		"tests/bad.spec.js": fails, "tests/long.spec.js": runsUntil(started, "long", letGo), "tests/more.spec.js": passes,
+	}})
+	receive(t, started)
+	k.out.wait(t, "Worker is shutting down after a job's third failure.", 1)
+	more := w.submit("tests/more.spec.js", 1)
+	select {
+	case err := <-k.done:
+		t.Fatalf("it ended with %v before its other job did", err)
+	default:
+	}
+	close(letGo)
+	if err := k.end(); !errors.Is(err, ErrThirdFailure) {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, line := range []string{
+		"Job " + bad + " failed. Retrying job... (1/2)\n",
+		"Job " + bad + " failed. Retrying job... (2/2)\n",
+		"Job " + bad + " completed with status: failed\n",
+		"Job " + long + " completed with status: passed\n",
+	} {
+		if strings.Count(k.out.String(), line) != 1 {
+			t.Errorf("%q is not printed once:\n%s", line, k.out)
+		}
+	}
+	if !strings.HasSuffix(k.out.String(), "Goodbye.\n") {
+		t.Errorf("it printed:\n%s", k.out)
+	}
+	if j := w.job(bad); j.State != qgjob.Failed || j.Attempts != 3 || j.AttemptList[0].DeviceID != j.AttemptList[2].DeviceID {
+		t.Errorf("the failing job: %+v", j)
+	}
+	if j := w.job(long); j.State != qgjob.Passed || j.Attempts != 1 {
+		t.Errorf("the long job: %+v", j)
+	}
+	if j := w.job(more); j.State != qgjob.Queued {
+		t.Errorf("the job that came later: %+v", j)
+	}
+}
+
+func TestForeverGoesOnAfterAThirdFailure(t *testing.T) {
+	w := newWorld(t, 0)
+	bad, good := w.submit("tests/bad.spec.js", 1), w.submit("tests/good.spec.js", 2)
+	phones := newPhones("P1")
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: specs{"tests/bad.spec.js": fails, "tests/good.spec.js": passes}})
+	if j := w.verdict(good); j.State != qgjob.Passed || !j.AttemptList[0].Report.InstallSaved {
+		t.Errorf("the good job: %+v", j)
+	}
+	if j := w.verdict(bad); j.State != qgjob.Failed || !j.AttemptList[0].Report.Installed || j.AttemptList[1].Report.Installed {
+		t.Errorf("the bad job: %+v", j)
+	}
+	if phones.byID["P1"].installs != 1 {
+		t.Errorf("%d installs for four attempts", phones.byID["P1"].installs)
+	}
+	k.stop()
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestCancelStopsTheTest(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 2)
+	id := w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{
+		"tests/long.spec.js": runsUntil(started, "long", nil), "tests/good.spec.js": passes,
+	}})
+	receive(t, started)
+	if j, err := w.client.Cancel(t.Context(), id); err != nil || j.State != qgjob.Canceling {
+		t.Fatalf("cancel answered %+v, %v", j, err)
+	}
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	if j := w.verdict(id); j.State != qgjob.Canceled || j.Attempts != 1 || j.AttemptList[0].Cause != qgjob.CauseCanceled {
+		t.Errorf("the canceled job: %+v", j)
+	}
+	if j := w.verdict(w.submit("tests/good.spec.js", 1)); j.State != qgjob.Passed {
+		t.Errorf("the next job on its device: %+v", j)
+	}
+	k.out.wait(t, "Job "+id+" completed with status: canceled", 1)
+}
+
+func TestWorkerToldToStopHandsItsJobsBackWithoutCost(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 4)
+	id := w.submit("tests/long.spec.js", 1)
+	letGo := make(chan struct{})
+	runner := specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}
+	phones := newPhones("P1")
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: runner, Grace: 50 * time.Millisecond})
+	receive(t, started)
+	k.stop()
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if open := phones.opened(); len(open) > 0 {
+		t.Errorf("it left %v open", open)
+	}
+	j := w.job(id)
+	if j.State != qgjob.Queued || j.TestFailures+j.InfraErrors != 0 || j.AttemptList[0].Cause != qgjob.CauseHandedBack {
+		t.Errorf("the job: %+v", j)
+	}
+	if list, err := w.client.Devices(t.Context()); err != nil || len(list.Devices) != 0 {
+		t.Errorf("devices of a worker that has left: %+v, %v", list, err)
+	}
+	close(letGo)
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: runner})
+	if j := w.verdict(id); j.State != qgjob.Passed || states(j) != "submit assign hand_back assign pass" {
+		t.Errorf("the job's life: %s", states(j))
+	}
+}
+
+func TestWorkerToldToStopFinishesWhatEndsInItsGrace(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 4), make(chan struct{})
+	id, later := w.submit("tests/long.spec.js", 1), w.submit("tests/good.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", letGo), "tests/good.spec.js": passes}})
+	receive(t, started)
+	k.stop()
+	k.out.wait(t, "Worker is shutting down", 1)
+	close(letGo)
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if j := w.job(id); j.State != qgjob.Passed {
+		t.Errorf("the running job: %+v", j)
+	}
+	if j := w.job(later); j.State != qgjob.Queued || j.Attempts != 0 {
+		t.Errorf("the waiting job: %+v", j)
+	}
+}
+
+func TestKillEndsTheGrace(t *testing.T) {
+	w := newWorld(t, 0)
+	started := make(chan string, 4)
+	id := w.submit("tests/long.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Grace: time.Hour, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", nil)}})
+	receive(t, started)
+	k.stop()
+	k.Kill()
+	if err := k.end(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if j := w.job(id); j.State != qgjob.Queued {
+		t.Errorf("the job: %+v", j)
+	}
+}
+
+func TestWorkerThatWasCutOffIsRefused(t *testing.T) {
+	w := newWorld(t, 2*time.Second)
+	started, letGo := make(chan string, 8), make(chan struct{})
+	id := w.submit("tests/long.spec.js", 1)
+	runner := specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}
+	first := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: runner})
+	receive(t, started)
+	first.wire.set(true)
+	second := w.start(Options{Drivers: []device.Driver{newPhones("P2")}, Forever: true, Runner: runner})
+	// Both come: the first worker ends its test by itself, the second one gets the job.
+	seen := []string{receive(t, started), receive(t, started)}
+	slices.Sort(seen)
+	if !slices.Equal(seen, []string{"long", "long stopped"}) {
+		t.Fatalf("seen: %v", seen)
+	}
+	first.wire.set(false)
+	first.out.wait(t, "The server answers again.", 1)
+	close(letGo)
+	second.out.wait(t, "Job "+id+" completed with status: passed", 1)
+	first.stop()
+	if err := first.end(); err != nil {
+		t.Errorf("the first worker ended with %v", err)
+	}
+	j := w.verdict(id)
+	if states(j) != "submit assign retry assign pass" || j.AttemptList[0].Outcome != qgjob.OutcomeLost || j.AttemptList[1].DeviceID != "P2" {
+		t.Errorf("the job: %s, %+v", states(j), j.AttemptList)
+	}
+	if strings.Contains(first.out.String(), "Retrying job") || strings.Contains(first.out.String(), "completed") {
+		t.Errorf("the first worker, whose result was refused, printed:\n%s", first.out)
+	}
+}
+
+func TestLogArrivesWhole(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 1), make(chan struct{})
+	var text strings.Builder
+	for i := range 40_000 {
+		text.WriteString(strings.Repeat("x", i%40) + "\n")
+	}
+	half := text.Len() / 2
+	chatty := func(ctx context.Context, log io.Writer) (Verdict, error) {
+		io.WriteString(log, text.String()[:half])
+		started <- "half"
+		<-letGo
+		io.WriteString(log, text.String()[half:])
+		return passes(ctx, log)
+	}
+	id := w.submit("tests/chatty.spec.js", 1)
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/chatty.spec.js": chatty}})
+	receive(t, started)
+	k.wire.set(true)
+	close(letGo)
+	k.out.wait(t, "cannot be reached", 1)
+	k.wire.set(false)
+	w.verdict(id)
+	var log []byte
+	for {
+		chunk, err := w.client.Log(t.Context(), id, 0, int64(len(log)), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(chunk.Data) == 0 {
+			break
+		}
+		log = append(log, chunk.Data...)
+	}
+	if !strings.Contains(string(log), text.String()) || !strings.HasSuffix(string(log), "[qgjob] passed\n") {
+		t.Errorf("of %d bytes, %d are in the log, which ends with %q", text.Len(), len(log), log[max(0, len(log)-80):])
+	}
+}
+
+func TestJobWithoutAProjectSaysWhatToDo(t *testing.T) {
+	w := newWorld(t, 0)
+	id := w.submit("tests/good.spec.js", 1)
+	w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, ProjectDir: noProject, Runner: specs{}})
+	j := w.verdict(id)
+	if j.State != qgjob.Errored || j.Cause != qgjob.CauseProjectInvalid || !strings.Contains(j.Message, "submit from the project's directory") || j.Attempts != 1 {
+		t.Errorf("the job: %+v", j)
+	}
+}
+
+func TestProjectAndBuildTravelWithTheJob(t *testing.T) {
+	w := newWorld(t, 0)
+	dir := projectDir(t)
+	apk, err := os.ReadFile(filepath.Join(dir, "app.apk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "app.apk")); err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	if _, _, err := bundle.Pack(t.Context(), dir, &packed); err != nil {
+		t.Fatal(err)
+	}
+	project, app := file(packed.Bytes()), file(apk)
+	if _, err := w.client.UploadBundle(t.Context(), "qualgent", project); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.client.UploadBuild(t.Context(), "qualgent", "xyz123", app); err != nil {
+		t.Fatal(err)
+	}
+	runner := &recording{specs: specs{"tests/a.spec.js": passes, "tests/b.spec.js": passes}}
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, ProjectDir: noProject, Runner: runner})
+	run, err := w.client.Submit(t.Context(), api.SubmitRequest{
+		OrgID: "qualgent", AppVersionID: "xyz123", BundleSHA256: project.SHA256, BuildSHA256: app.SHA256,
+		Jobs: []api.JobSpec{{TestPath: "tests/a.spec.js"}, {TestPath: "tests/b.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, j := range run.Jobs {
+		if j := w.verdict(j.ID); j.State != qgjob.Passed || j.AttemptList[0].Report.BuildSHA256 != app.SHA256 {
+			t.Errorf("job: %+v", j)
+		}
+	}
+	k.stop()
+	if err := k.end(); err != nil {
+		t.Error(err)
+	}
+	if len(runner.ran) != 2 || runner.ran[0].Dir == runner.ran[1].Dir || runner.config != "export default {}" {
+		t.Errorf("it ran %+v, with a config of %q", runner.ran, runner.config)
+	}
+	if n := k.wire.count("/v1/bundles/") + k.wire.count("/v1/builds/"); n != 2 {
+		t.Errorf("two jobs of one bundle and one build took %d downloads", n)
+	}
+	if left, _ := filepath.Glob(filepath.Join(k.o.DataDir, "workers", "*-*")); len(left) > 0 {
+		t.Errorf("left on the disk: %v", left)
+	}
+}
+
+func file(b []byte) api.File {
+	sum := sha256.Sum256(b)
+	return api.File{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(b)), Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(b)), nil
+	}}
+}
+
+// recording remembers what it was given to run.
+type recording struct {
+	specs
+	ran    []Task
+	config string
+}
+
+func (r *recording) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	r.ran = append(r.ran, t)
+	config, err := os.ReadFile(filepath.Join(t.Dir, "appwright.config.ts"))
+	r.config = string(config)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return r.specs.Run(ctx, t, p, on, log)
+}
+
+func TestBadBuildIsFinal(t *testing.T) {
+	w := newWorld(t, 0)
+	dir := projectDir(t)
+	if err := os.WriteFile(filepath.Join(dir, "app.apk"), []byte("no zip"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := w.submit("tests/good.spec.js", 1)
+	phones := newPhones("P1")
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, ProjectDir: dir, Runner: specs{"tests/good.spec.js": passes}})
+	if j := w.verdict(id); j.State != qgjob.Errored || j.Cause != qgjob.CauseBadBuild || j.Attempts != 1 {
+		t.Errorf("the job: %+v", j)
+	}
+	if phones.byID["P1"].installs != 0 {
+		t.Error("a device was touched")
+	}
+}
+
+func TestWorkerThatTheServerForgotRegistersAgain(t *testing.T) {
+	w := newWorld(t, 0)
+	started, letGo := make(chan string, 4), make(chan struct{})
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/long.spec.js": runsUntil(started, "long", letGo)}})
+	id := w.submit("tests/long.spec.js", 1)
+	receive(t, started)
+	if err := w.client.Leave(t.Context(), k.id, api.LeaveRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	k.beat.set()
+	if got := receive(t, started); got != "long stopped" {
+		t.Fatal(got)
+	}
+	close(letGo)
+	if j := w.verdict(id); j.State != qgjob.Passed || j.TestFailures+j.InfraErrors != 0 {
+		t.Errorf("the job: %+v", j)
+	}
+}
