@@ -483,3 +483,24 @@ func TestUrgentFirstThenFirstInFirstOut(t *testing.T) {
 		}
 	})
 }
+
+func TestJobsHandedBackTogetherKeepTheirOrder(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		jobs := q.submit("v1", "tests/a.spec.js", "tests/b.spec.js", "tests/c.spec.js")
+		q.worker("w1", "p1", "p2", "p3")
+		got := q.wait("w1", "p1", "p2", "p3")
+		leases := map[string]Lease{}
+		for _, a := range got {
+			leases[a.Job.ID] = a.Lease
+		}
+		q.poll(Poll{WorkerID: "w1", Results: []AttemptResult{{leases[jobs[1].ID], handBack}, {leases[jobs[0].ID], handBack}}})
+		for _, want := range jobs[:2] {
+			a := q.one("w1", "p1")
+			if a.Job.ID != want.ID {
+				t.Fatalf("got %s, want %s", a.Job.TestPath, want.TestPath)
+			}
+			q.report("w1", a.Lease, passed)
+		}
+		checkCounters(t, q)
+	})
+}
