@@ -3,6 +3,8 @@ package appwright
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"time"
 
@@ -10,7 +12,7 @@ import (
 )
 
 // maxEventLine bounds a line of the events file; a longer one is no event of ours.
-const maxEventLine = 4 << 20
+const maxEventLine = 1 << 20
 
 // events is what the event reporter wrote, read: what is known of a run even when no report came.
 type events struct {
@@ -51,12 +53,19 @@ func readEvents(path string) (events, error) {
 	}
 	defer file.Close()
 	var seen events
-	lines := bufio.NewScanner(file)
-	lines.Buffer(nil, maxEventLine)
-	for lines.Scan() {
-		seen.add(lines.Bytes())
+	lines := bufio.NewReaderSize(file, maxEventLine)
+	for tooLong := false; ; {
+		line, err := lines.ReadSlice('\n')
+		switch {
+		case err == nil && !tooLong:
+			seen.add(line)
+		case errors.Is(err, io.EOF):
+			return seen, nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return seen, err
+		}
+		tooLong = err != nil
 	}
-	return seen, lines.Err()
 }
 
 func (s *events) add(line []byte) {

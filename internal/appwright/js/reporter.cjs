@@ -5,6 +5,8 @@
 
 const fs = require("fs");
 
+const MAX_ERROR = 16 << 10; // a result keeps less, without the colours
+
 class EventReporter {
   constructor() {
     this.file = fs.openSync(process.env.QGJOB_EVENTS, "a");
@@ -71,7 +73,7 @@ class EventReporter {
       status: result.status,
       ok: test.ok(),
       duration_ms: Math.round(result.duration),
-      error: result.error?.message ?? "",
+      error: (result.error?.message ?? "").slice(0, MAX_ERROR),
     });
   }
 }
