@@ -19,6 +19,9 @@ const (
 	drainGrace = 2 * time.Second
 	// groupPoll is how often it is looked whether the rest of a group has gone.
 	groupPoll = 50 * time.Millisecond
+	// familyPoll is how often it is looked what a process has started: what leaves its group and its
+	// environment behind within less is not found when its parent has ended.
+	familyPoll = 500 * time.Millisecond
 )
 
 // markVariable is in the environment of every process of a run, with a value of that run's own: it finds
@@ -36,24 +39,25 @@ type command struct {
 // process is a child in a process group of its own. When wait returns, nothing of it is left: neither the
 // group nor, on Linux, a descendant that left the group.
 type process struct {
-	cmd   *exec.Cmd
-	mark  string
-	grace time.Duration // between SIGTERM and SIGKILL
-	done  chan error
+	cmd    *exec.Cmd
+	family *family
+	grace  time.Duration // between SIGTERM and SIGKILL
+	done   chan error
 }
 
 func startProcess(c command) (*process, error) {
 	mark := make([]byte, 16)
 	rand.Read(mark)
-	p := &process{cmd: exec.Command(c.path, c.args...), mark: hex.EncodeToString(mark), grace: termGrace, done: make(chan error, 1)}
+	p := &process{cmd: exec.Command(c.path, c.args...), grace: termGrace, done: make(chan error, 1)}
 	p.cmd.Dir = c.dir
-	p.cmd.Env = append(c.env, markVariable+"="+p.mark)
+	p.cmd.Env = append(c.env, markVariable+"="+hex.EncodeToString(mark))
 	p.cmd.Stdout, p.cmd.Stderr = c.stdout, c.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.WaitDelay = drainGrace
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
+	p.family = newFamily(p.cmd.Process.Pid, hex.EncodeToString(mark))
 	go func() { p.done <- p.cmd.Wait() }()
 	return p, nil
 }
@@ -61,10 +65,8 @@ func startProcess(c command) (*process, error) {
 // wait returns when the child has ended, by itself or because ctx was done: then its group gets SIGTERM,
 // and SIGKILL when its grace is over.
 func (p *process) wait(ctx context.Context) exit {
-	var err error
-	select {
-	case err = <-p.done:
-	case <-ctx.Done():
+	err, ended := p.watch(ctx)
+	if !ended {
 		p.signal(syscall.SIGTERM)
 		grace := time.NewTimer(p.grace)
 		defer grace.Stop()
@@ -79,15 +81,31 @@ func (p *process) wait(ctx context.Context) exit {
 	return exitOf(p.cmd.ProcessState, err)
 }
 
+// watch looks at what the child starts until it has ended or ctx is done.
+func (p *process) watch(ctx context.Context) (err error, ended bool) {
+	look := time.NewTicker(familyPoll)
+	defer look.Stop()
+	for {
+		select {
+		case err := <-p.done:
+			return err, true
+		case <-ctx.Done():
+			return nil, false
+		case <-look.C:
+			p.family.look()
+		}
+	}
+}
+
 // sweep ends what the child left behind.
 func (p *process) sweep() {
-	if len(p.survivors()) == 0 {
+	if len(p.family.living()) == 0 {
 		return
 	}
 	p.signal(syscall.SIGTERM)
 	deadline := time.Now().Add(p.grace)
 	for time.Now().Before(deadline) {
-		if len(p.survivors()) == 0 {
+		if len(p.family.living()) == 0 {
 			return
 		}
 		time.Sleep(groupPoll)
@@ -96,12 +114,10 @@ func (p *process) sweep() {
 }
 
 func (p *process) signal(sig syscall.Signal) {
-	for _, pid := range p.survivors() {
+	for _, pid := range p.family.living() {
 		syscall.Kill(pid, sig)
 	}
 }
-
-func (p *process) survivors() []int { return survivors(p.cmd.Process.Pid, p.mark) }
 
 // exit is how a process ended.
 type exit struct {

@@ -2,51 +2,99 @@ package appwright
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 )
 
-// survivors returns the living processes of a group, and those anywhere whose environment carries the mark.
-// A zombie is not alive: in a container nobody may ever reap it.
-func survivors(group int, mark string) []int {
+// family is what belongs to a process: its group, the processes anywhere whose environment carries its mark,
+// and its descendants, by pid and start. A descendant that left the group with an environment of its own is
+// known only if it was seen while its parent lived.
+type family struct {
+	group  int
+	needle []byte
+
+	mu   sync.Mutex
+	seen map[int]string
+}
+
+func newFamily(group int, mark string) *family {
+	return &family{group: group, needle: []byte(markVariable + "=" + mark), seen: map[int]string{}}
+}
+
+// look notes the descendants of what is known.
+func (f *family) look() {
+	f.members(func(pid int, stat procStat) bool { return stat.group == f.group })
+}
+
+// living returns the members that live. A zombie does not: in a container nobody may ever reap it.
+func (f *family) living() []int {
+	return f.members(func(pid int, stat procStat) bool { return stat.group == f.group || f.marked(pid) })
+}
+
+// members returns the living processes that were seen before or that belong, and their descendants.
+func (f *family) members(belongs func(pid int, stat procStat) bool) []int {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil
 	}
-	needle := []byte(markVariable + "=" + mark)
-	var pids []int
+	alive, children := map[int]procStat{}, map[int][]int{}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		state, in := processState(pid)
-		if state == "Z" || state == "X" || state == "" {
-			continue
-		}
-		if in == group {
-			pids = append(pids, pid)
-			continue
-		}
-		environment, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "environ"))
-		if err == nil && bytes.Contains(environment, needle) {
-			pids = append(pids, pid)
+		if stat, ok := readProcStat(pid); ok {
+			alive[pid] = stat
+			children[stat.parent] = append(children[stat.parent], pid)
 		}
 	}
-	return pids
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	members := map[int]bool{}
+	var add func(pid int)
+	add = func(pid int) {
+		if members[pid] {
+			return
+		}
+		members[pid], f.seen[pid] = true, alive[pid].start
+		for _, child := range children[pid] {
+			add(child)
+		}
+	}
+	for pid, stat := range alive {
+		if f.seen[pid] == stat.start || belongs(pid, stat) {
+			add(pid)
+		}
+	}
+	return slices.Collect(maps.Keys(members))
 }
 
-// processState reads /proc/PID/stat: pid (name) state parent group ... The name may hold anything.
-func processState(pid int) (state string, group int) {
+func (f *family) marked(pid int) bool {
+	environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	return err == nil && bytes.Contains(environment, f.needle)
+}
+
+// procStat is what /proc/PID/stat says of a living process (proc(5)).
+type procStat struct {
+	parent, group int
+	start         string // in clock ticks since boot: with the pid it names one process
+}
+
+// readProcStat reads pid (name) state parent group ... The name may hold anything. The start is field 22.
+func readProcStat(pid int) (procStat, bool) {
 	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
-		return "", 0
+		return procStat{}, false
 	}
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	if len(fields) < 3 {
-		return "", 0
+	if len(fields) < 20 || fields[0][0] == 'Z' || fields[0][0] == 'X' {
+		return procStat{}, false
 	}
-	group, _ = strconv.Atoi(string(fields[2]))
-	return string(fields[0]), group
+	parent, _ := strconv.Atoi(string(fields[1]))
+	group, _ := strconv.Atoi(string(fields[2]))
+	return procStat{parent: parent, group: group, start: string(fields[19])}, true
 }

@@ -37,7 +37,7 @@ func TestNothingOfAProcessIsLeft(t *testing.T) {
 		if exit := p.wait(t.Context()); exit.code != 3 {
 			t.Errorf("%s: %s", name, exit)
 		}
-		if left := p.survivors(); len(left) != 0 {
+		if left := p.family.living(); len(left) != 0 {
 			t.Errorf("%s: processes %v are left", name, left)
 		}
 	}
@@ -59,7 +59,7 @@ func TestStopping(t *testing.T) {
 		if got := p.wait(ctx); got != c.exit {
 			t.Errorf("%s: %s", name, got)
 		}
-		if left := p.survivors(); len(left) != 0 {
+		if left := p.family.living(); len(left) != 0 {
 			t.Errorf("%s: processes %v are left", name, left)
 		}
 	}
