@@ -64,7 +64,8 @@ func TestPlan(t *testing.T) {
 		"one waiting is, without an install":   {[]Device{serving(phone("p1"), "v1"), with(phone("p2"), "v1")}, []Lane{lane("v1", 1, 1, 1)}, "p2:v1"},
 		"less urgent work before none": {
 			[]Device{serving(phone("p1"), "v1"), phone("p2")},
-			[]Lane{lane("v1", 0, 1, 1), lane("v2", 5, 1, 2)}, "p2:v2",
+			[]Lane{lane("v1", 0, 1, 1), lane("v2", 5, 1, 2)},
+			"p2:v2",
 		},
 		"three idle phones share a long group": {[]Device{phone("p1"), phone("p2"), phone("p3")}, []Lane{lane("v1", 1, 30, 1)}, "p1:v1 p2:v1 p3:v1"},
 		"no more devices than jobs":            {[]Device{phone("p1"), phone("p2"), phone("p3")}, []Lane{lane("v1", 1, 2, 1)}, "p1:v1 p2:v1"},
@@ -77,11 +78,13 @@ func TestPlan(t *testing.T) {
 		"a cloud when asked for":               {[]Device{cloud, phone("p1")}, []Lane{target(lane("v1", 1, 1, 1), qgjob.TargetBrowserStack)}, "c1:v1"},
 		"any leaves the phone to who needs it": {
 			[]Device{phone("a1"), emulator},
-			[]Lane{lane("v1", 1, 1, 1), target(lane("v2", 1, 1, 2), qgjob.TargetDevice)}, "a1:v2 e1:v1",
+			[]Lane{lane("v1", 1, 1, 1), target(lane("v2", 1, 1, 2), qgjob.TargetDevice)},
+			"a1:v2 e1:v1",
 		},
 		"a new group leaves an installed app alone": {
 			[]Device{with(phone("p1"), "v1"), phone("p2")},
-			[]Lane{lane("v2", 0, 1, 2), lane("v1", 1, 1, 1)}, "p1:v1 p2:v2",
+			[]Lane{lane("v2", 0, 1, 2), lane("v1", 1, 1, 1)},
+			"p1:v1 p2:v2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,8 +41,13 @@ func TestLog(t *testing.T) {
 			size   int64
 			code   qgjob.Code
 		}{
-			{0, "hello ", 6, ""}, {0, "hello ", 6, ""}, {3, "lo world", 11, ""}, {20, "gap", 11, qgjob.CodeConflict}, {-1, "x", 11, qgjob.CodeConflict},
-			{11, "", 11, ""}, {11, "!\x00\xff", 14, ""},
+			{0, "hello ", 6, ""},
+			{0, "hello ", 6, ""},
+			{3, "lo world", 11, ""},
+			{20, "gap", 11, qgjob.CodeConflict},
+			{-1, "x", 11, qgjob.CodeConflict},
+			{11, "", 11, ""},
+			{11, "!\x00\xff", 14, ""},
 		} {
 			size, err := q.AppendLog(ctx, a.AttemptID, a.Token, c.offset, []byte(c.chunk))
 			if size != c.size || qgjob.ErrorCode(err) != c.code {

@@ -225,10 +225,22 @@ func TestPages(t *testing.T) {
 			}
 		}
 		for _, f := range []JobFilter{
-			{}, {OrgID: "acme"}, {OrgID: "zeta"}, {OrgID: "none"}, {State: qgjob.Canceled}, {State: qgjob.Passed}, {OrgID: "acme", State: qgjob.Queued},
-			{AppVersionID: "v1"}, {OrgID: "acme", AppVersionID: "v1", State: qgjob.Canceled}, {Target: qgjob.TargetAny},
-			{OrgID: "acme", AppVersionID: "v1", Target: qgjob.TargetDevice, State: qgjob.Queued}, {RunID: run}, {RunID: run, State: qgjob.Canceled},
-			{OrgID: "acme", RunID: run}, {OrgID: "zeta", RunID: run}, {RunID: "none"},
+			{},
+			{OrgID: "acme"},
+			{OrgID: "zeta"},
+			{OrgID: "none"},
+			{State: qgjob.Canceled},
+			{State: qgjob.Passed},
+			{OrgID: "acme", State: qgjob.Queued},
+			{AppVersionID: "v1"},
+			{OrgID: "acme", AppVersionID: "v1", State: qgjob.Canceled},
+			{Target: qgjob.TargetAny},
+			{OrgID: "acme", AppVersionID: "v1", Target: qgjob.TargetDevice, State: qgjob.Queued},
+			{RunID: run},
+			{RunID: run, State: qgjob.Canceled},
+			{OrgID: "acme", RunID: run},
+			{OrgID: "zeta", RunID: run},
+			{RunID: "none"},
 		} {
 			var want, got []string
 			for _, j := range all {

@@ -249,9 +249,17 @@ func (t *tx) flush(ctx context.Context) error {
 		b    *bulk
 		rows [][]any
 	}{
-		{insertRuns, t.runs}, {insertJobs, t.jobs}, {updateJobs, jobs}, {endAttempts, t.ends}, {insertAttempts, t.attempts},
-		{insertEvents, t.events}, {growLanes, grown}, {shrinkLanes, shrunk}, {addCounters, counts},
-		{countInstalls, t.installs}, {upsertKeys, t.keys},
+		{insertRuns, t.runs},
+		{insertJobs, t.jobs},
+		{updateJobs, jobs},
+		{endAttempts, t.ends},
+		{insertAttempts, t.attempts},
+		{insertEvents, t.events},
+		{growLanes, grown},
+		{shrinkLanes, shrunk},
+		{addCounters, counts},
+		{countInstalls, t.installs},
+		{upsertKeys, t.keys},
 	} {
 		if err := t.execAll(ctx, w.b, w.rows); err != nil {
 			return err

@@ -1,0 +1,201 @@
+package store
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"qgjob"
+)
+
+func TestLeaseExpiry(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.worker("w1", "p1")
+		a := q.one("w1", "p1")
+		for range 3 {
+			q.advance(30 * time.Second)
+			if hb := heartbeat(t, q, "w1", []string{"p1"}, []Lease{a.Lease}); len(hb.Lost) != 0 {
+				t.Fatalf("heartbeat says %+v", hb)
+			}
+			if n := first(q.Reap(t.Context())); n != 0 {
+				t.Fatalf("reaped %d of a worker that is alive", n)
+			}
+		}
+		q.worker("w2", "p2")
+		q.advance(DefaultLease)
+		if n := first(q.Reap(t.Context())); n != 1 {
+			t.Fatalf("reaped %d, want 1", n)
+		}
+		if n := first(q.Reap(t.Context())); n != 0 {
+			t.Fatalf("reaped %d again", n)
+		}
+		d := q.job(j.ID)
+		if got := d.Attempts[0]; got.Outcome != qgjob.OutcomeLost || got.Cause != qgjob.CauseLeaseExpired || d.Job.InfraErrors != 1 {
+			t.Fatalf("attempt %+v of %+v", got, d.Job)
+		}
+		// The worker wakes up late.
+		_, err := q.Heartbeat(t.Context(), "w1", phones([]string{"p1"}), []Lease{a.Lease})
+		wantCode(t, err, qgjob.CodeNotFound)
+		_, err = q.Poll(t.Context(), Poll{WorkerID: "w1", Seq: 99, Results: []AttemptResult{{a.Lease, passed}}})
+		wantCode(t, err, qgjob.CodeNotFound)
+		q.worker("w1", "p1")
+		if hb := heartbeat(t, q, "w1", []string{"p1"}, []Lease{a.Lease}); len(hb.Lost) != 1 || hb.Lost[0] != a.AttemptID {
+			t.Fatalf("heartbeat says %+v, want the lease lost", hb)
+		}
+		if answer := q.report("w1", a.Lease, passed); answer.Code != qgjob.CodeLeaseLost {
+			t.Fatalf("a late result: %+v", answer)
+		}
+		q.worker("w3", "p3")
+		if got := q.one("w3", "p3"); got.Job.ID != j.ID || got.Number != 2 || !strings.HasPrefix(got.Token, "2.") {
+			t.Fatalf("got %+v", got)
+		}
+		checkCounters(t, q)
+	})
+}
+
+func TestLostAnswers(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.worker("w1", "p1")
+		a := q.one("w1", "p1")
+		again := q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}})
+		if len(again.Assignments) != 1 || again.Assignments[0].Lease != a.Lease {
+			t.Fatalf("the next poll got %+v, want the same attempt", again)
+		}
+		if known := q.poll(Poll{WorkerID: "w1", Leases: []Lease{a.Lease}}); len(known.Assignments) != 0 {
+			t.Fatalf("a known lease was handed out again: %+v", known)
+		}
+		if n := first(q.Dispatch(t.Context())); n != 0 {
+			t.Fatalf("%d attempts for a busy device", n)
+		}
+		_ = j
+	})
+}
+
+func TestNeverDeliveredCostsNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.worker("w1", "p1")
+		q.one("w1", "p1")
+		for range 3 {
+			q.advance(20 * time.Second)
+			heartbeat(t, q, "w1", []string{"p1"}, nil) // alive, but does not know the lease
+		}
+		if n := first(q.Reap(t.Context())); n != 1 {
+			t.Fatalf("reaped %d, want 1", n)
+		}
+		d := q.job(j.ID)
+		if d.Attempts[0].Cause != qgjob.CauseNotDelivered || d.Job.InfraErrors != 0 || d.Job.State != qgjob.Queued {
+			t.Fatalf("attempt %+v of %+v", d.Attempts[0], d.Job)
+		}
+		if got := q.one("w1", "p1"); got.Number != 2 {
+			t.Fatalf("got %+v", got)
+		}
+	})
+}
+
+func TestAPhoneBelongsToOneLiveWorker(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		ctx := t.Context()
+		q.worker("w1", "p1")
+		refused, err := q.Register(ctx, "w2", "h2", "test", phones([]string{"p1", "p2"}))
+		if must(t, refused, err); len(refused) != 1 || refused[0].DeviceID != "p1" || !strings.Contains(refused[0].Message, "w1") {
+			t.Fatalf("refused %+v, want p1", refused)
+		}
+		q.submit("v1", "tests/a.spec.js", "tests/b.spec.js")
+		if got := q.wait("w2", "p1"); len(got) != 0 {
+			t.Fatalf("w2 got work for w1's phone: %+v", got)
+		}
+		q.report("w1", q.one("w1", "p1").Lease, passed)
+		q.advance(DefaultLease - time.Second)
+		if hb := heartbeat(t, q, "w2", []string{"p1", "p2"}, nil); len(hb.Refused) != 1 {
+			t.Fatalf("heartbeat says %+v", hb)
+		}
+		q.advance(time.Second)
+		if hb := heartbeat(t, q, "w2", []string{"p1", "p2"}, nil); len(hb.Refused) != 0 {
+			t.Fatalf("w1's lease ran out, but w2 hears %+v", hb)
+		}
+		if got := q.one("w2", "p1"); got.Number != 1 {
+			t.Fatalf("got %+v", got)
+		}
+		devices := first(q.Devices(ctx))
+		if len(devices) != 2 || devices[0].WorkerID != "w2" || devices[0].Installs != 1 || devices[0].State != qgjob.DeviceBusy {
+			t.Fatalf("devices %+v", devices)
+		}
+	})
+}
+
+func TestDevicesOfADeadWorkerLeave(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.submit("v1", "tests/a.spec.js")
+		q.worker("w1", "p1")
+		q.report("w1", q.one("w1", "p1").Lease, passed)
+		q.advance(DefaultLease + time.Minute)
+		first(q.Reap(t.Context()))
+		if got := first(q.Devices(t.Context())); len(got) != 0 {
+			t.Fatalf("devices %+v", got)
+		}
+		st := first(q.Stats(t.Context()))
+		if st.WorkersAlive != 0 || !st.WorkerSeen || st.LastSeen.Round(time.Second) != DefaultLease+time.Minute || st.Installs != 1 {
+			t.Fatalf("stats %+v", st)
+		}
+		q.worker("w2", "p1")
+		if got := first(q.Devices(t.Context())); got[0].Installs != 1 {
+			t.Fatalf("its counters went: %+v", got)
+		}
+	})
+}
+
+func TestPollsSupersede(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		ctx := t.Context()
+		q.worker("w1", "p1", "p2")
+		wake := q.Subscribe(TopicWorker("w1"))
+		defer wake.Close()
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1", "p2"}})
+		old := q.polls["w1"]
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p2"}})
+		<-wake.C
+		if a := first(q.Assignments(ctx, "w1", old, []string{"p1", "p2"})); !a.Superseded {
+			t.Fatalf("the older poll goes on: %+v", a)
+		}
+		if err := q.Unwait(ctx, "w1", old); err != nil {
+			t.Fatal(err)
+		}
+		q.submit("v1", "tests/a.spec.js", "tests/b.spec.js")
+		if n := first(q.Dispatch(ctx)); n != 1 {
+			t.Fatalf("%d attempts, want one: p1 waits no longer, p2 does", n)
+		}
+		if got := q.assignments("w1", "p2"); len(got) != 1 {
+			t.Fatalf("got %+v", got)
+		}
+		late, err := q.Poll(ctx, Poll{WorkerID: "w1", Seq: old, Free: []string{"p1"}, Wait: time.Minute})
+		if must(t, late, err); !late.Superseded {
+			t.Fatalf("a late poll: %+v", late)
+		}
+		if n := first(q.Dispatch(ctx)); n != 0 {
+			t.Fatalf("%d attempts for a superseded poll", n)
+		}
+	})
+}
+
+func TestUnwait(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1")
+		q.submit("v1", "tests/a.spec.js")
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}})
+		if err := q.Unwait(t.Context(), "w1", q.polls["w1"]); err != nil {
+			t.Fatal(err)
+		}
+		if n := first(q.Dispatch(t.Context())); n != 0 {
+			t.Fatal("a device whose client has gone got work")
+		}
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}, Wait: time.Second})
+		q.advance(time.Second)
+		if n := first(q.Dispatch(t.Context())); n != 0 {
+			t.Fatal("a device whose poll is over got work")
+		}
+		q.one("w1", "p1")
+	})
+}
