@@ -99,7 +99,7 @@ func (w *fake) take(ctx context.Context) (api.Assignment, error) {
 
 func (w *fake) report(ctx context.Context, a api.Assignment, outcome string) error {
 	leases := []api.Lease{a.Lease}
-	if _, err := w.client.AppendLog(ctx, a.Lease, 0, []byte("attempt "+fmt.Sprint(a.Number)+": "+outcome+"\n")); err != nil {
+	if _, err := w.client.AppendLog(ctx, a.Lease, 0, fmt.Appendf(nil, "attempt %d: \x1b[31m%s\x1b[39m\n", a.Number, outcome)); err != nil {
 		return err
 	}
 	if outcome == "hold" {

@@ -20,16 +20,13 @@ func run() int {
 	return cli.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Environment{Vars: os.Environ(), Signals: signals})
 }
 
-// notify returns the signals that end a program in order. What nohup or a shell's & set to be ignored
-// stays ignored.
+// notify returns the signals that end a program in order. What nohup set to be ignored stays ignored; Ctrl-C
+// does not, which shells set to be ignored for each program that a script starts with &.
 func notify() chan os.Signal {
-	caught := []os.Signal{syscall.SIGTERM}
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			caught = append(caught, s)
-		}
-	}
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, caught...)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	return signals
 }

@@ -21,7 +21,6 @@ type adbServer struct {
 	port     int
 	cmd      *exec.Cmd
 	lifeline *os.File // its end ends the server, however this process dies
-	home     string   // of its keys
 	exited   chan struct{}
 	output   bytes.Buffer // read after exited
 }
@@ -33,8 +32,8 @@ const adbScript = `(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&
 // adbStart is how long an adb server may take to answer.
 const adbStart = 15 * time.Second
 
-// startADB starts the server on a free port and returns when it answers.
-func startADB(ctx context.Context) (_ *adbServer, err error) {
+// startADB starts the server on a free port and returns when it answers. It keeps its keys under home.
+func startADB(ctx context.Context, home string) (_ *adbServer, err error) {
 	path, err := exec.LookPath("adb")
 	if err != nil {
 		return nil, exitf(exitInfrastructure, "simulated phones need adb, which is not on the PATH: install it (Debian, Ubuntu: apt install adb; macOS: brew install android-platform-tools)")
@@ -43,24 +42,24 @@ func startADB(ctx context.Context) (_ *adbServer, err error) {
 	if s.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	if s.home, err = os.MkdirTemp("", "qgjob-adb-"); err != nil {
+	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
 	read, write, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(s.home))
+		return nil, err
 	}
 	s.lifeline = write
 	s.cmd = exec.Command("/bin/sh", "-c", adbScript, "sh", path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
-	s.cmd.Env = append(os.Environ(), "HOME="+s.home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
-	s.cmd.Dir = s.home
+	s.cmd.Env = append(os.Environ(), "HOME="+home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
+	s.cmd.Dir = home
 	s.cmd.ExtraFiles = []*os.File{read}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for qgjob: adb ends last
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	err = s.cmd.Start()
 	read.Close()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("adb server: %w", err), write.Close(), os.RemoveAll(s.home))
+		return nil, errors.Join(fmt.Errorf("adb server: %w", err), write.Close())
 	}
 	go func() {
 		defer close(s.exited)
@@ -101,7 +100,7 @@ func (s *adbServer) close() error {
 		err = nil
 	}
 	<-s.exited
-	return errors.Join(err, s.lifeline.Close(), os.RemoveAll(s.home))
+	return errors.Join(err, s.lifeline.Close())
 }
 
 // freePort finds a port of the loopback interface that nobody uses now.

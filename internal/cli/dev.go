@@ -82,7 +82,7 @@ func (o *devOptions) run(ctx context.Context, p *program) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	adbPort := 0
 	if o.phones > 0 {
-		fleet, err := startFleet(ctx, o.phones, phonesim.Options{InstallTime: o.installTime, Logger: p.logger()})
+		fleet, err := startFleet(ctx, o.phones, filepath.Join(o.server.dataDir, "adb"), phonesim.Options{InstallTime: o.installTime, Logger: p.logger()})
 		if err != nil {
 			return err
 		}
@@ -122,7 +122,8 @@ type fleet struct {
 	phones []*simulatedPhone
 }
 
-func startFleet(ctx context.Context, n int, o phonesim.Options) (_ *fleet, err error) {
+// startFleet switches n phones on. adbHome is where their adb server may keep its keys.
+func startFleet(ctx context.Context, n int, adbHome string, o phonesim.Options) (_ *fleet, err error) {
 	f := &fleet{}
 	defer func() {
 		if err != nil {
@@ -137,7 +138,7 @@ func startFleet(ctx context.Context, n int, o phonesim.Options) (_ *fleet, err e
 		}
 		f.phones = append(f.phones, phone)
 	}
-	if f.adb, err = startADB(ctx); err != nil {
+	if f.adb, err = startADB(ctx, adbHome); err != nil {
 		return nil, err
 	}
 	return f, nil

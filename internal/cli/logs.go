@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"qgjob"
@@ -63,10 +66,49 @@ func (o *logsOptions) run(ctx context.Context, p *program) error {
 	case !o.follow && detail.Attempts == 0:
 		fmt.Fprintf(p.stderr, "Job %s is %s and has had no attempt: there is no log.\n", o.job, detail.State)
 		return nil
-	case !o.follow:
-		return o.print(ctx, p.stdout)
 	}
-	return o.followJob(ctx, p, detail)
+	out := p.logWriter()
+	if o.follow {
+		err = o.followJob(ctx, p, detail, out)
+	} else {
+		err = o.print(ctx, out)
+	}
+	return errors.Join(err, out.Close())
+}
+
+// logWriter writes what a test wrote to stdout: as it is on a terminal that shows colours, and without
+// terminal sequences elsewhere.
+func (p *program) logWriter() io.WriteCloser {
+	if _, _, ok := p.styled(); ok && p.env("NO_COLOR") == "" {
+		return rawWriter{p.stdout}
+	}
+	return &plainWriter{out: p.stdout}
+}
+
+type rawWriter struct{ io.Writer }
+
+func (rawWriter) Close() error { return nil }
+
+// plainWriter takes terminal sequences out, line by line, so that one cut in two is seen, too.
+type plainWriter struct {
+	out  io.Writer
+	rest []byte // a line without its end
+}
+
+func (w *plainWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	end := bytes.LastIndexByte(w.rest, '\n') + 1
+	if _, err := io.WriteString(w.out, ansi.Strip(string(w.rest[:end]))); err != nil {
+		return 0, err
+	}
+	w.rest = append(w.rest[:0], w.rest[end:]...)
+	return len(p), nil
+}
+
+// Close writes the last line, which may have no end.
+func (w *plainWriter) Close() error {
+	_, err := io.WriteString(w.out, ansi.Strip(string(w.rest)))
+	return err
 }
 
 // print writes what there is of one attempt's log.
@@ -90,7 +132,7 @@ func (o *logsOptions) print(ctx context.Context, out io.Writer) error {
 
 // followJob writes the log as it grows: of one attempt to its end, or of the newest one and those that
 // follow it until the job has its verdict.
-func (o *logsOptions) followJob(ctx context.Context, p *program, d api.JobDetail) error {
+func (o *logsOptions) followJob(ctx context.Context, p *program, d api.JobDetail, out io.Writer) error {
 	client := o.client(lostTime)
 	number := o.attempt
 	if number == 0 {
@@ -107,7 +149,7 @@ func (o *logsOptions) followJob(ctx context.Context, p *program, d api.JobDetail
 		if number > 1 && o.attempt == 0 {
 			fmt.Fprintf(p.stderr, "--- attempt %d ---\n", number)
 		}
-		if _, err := client.FollowLog(ctx, string(o.job), number, p.stdout); err != nil {
+		if _, err := client.FollowLog(ctx, string(o.job), number, out); err != nil {
 			return interruptedOr(ctx, o.explain(err))
 		}
 		if o.attempt != 0 {
@@ -126,7 +168,7 @@ func (o *logsOptions) awaitAttempt(ctx context.Context, client *api.Client, numb
 		}
 		return nil
 	})
-	if err == found {
+	if errors.Is(err, found) {
 		return true, nil
 	}
 	return false, err

@@ -162,7 +162,7 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
-	defer files.remove()
+	defer files.close()
 	if _, err := within(stopped, &o.connection, func(ctx context.Context, c *api.Client) (api.Health, error) {
 		return c.Health(ctx)
 	}); err != nil {
@@ -175,6 +175,7 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 	if err != nil {
 		return err
 	}
+	files.close()
 	signal := interruption.stop()
 	job := run.Jobs[0]
 	if !o.json {
@@ -215,7 +216,7 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	files := &submitFiles{}
 	defer func() {
 		if err != nil {
-			files.remove()
+			files.close()
 		}
 	}()
 	if o.app != "" {
@@ -272,7 +273,7 @@ func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitR
 type submitFiles struct {
 	bundle, build api.File
 	packed        []string // paths of the bundle
-	temporary     string   // the packed bundle
+	file          *os.File // the packed bundle; it has no name, so that nothing is left of it however we end
 }
 
 func (f *submitFiles) addBuild(path string) error {
@@ -284,36 +285,33 @@ func (f *submitFiles) addBuild(path string) error {
 	if err != nil {
 		return exitf(exitUsage, "--app: %v", err)
 	}
-	f.build = api.File{SHA256: info.SHA256, Size: stat.Size(), Open: opener(path)}
+	f.build = api.File{SHA256: info.SHA256, Size: stat.Size(), Open: func() (io.ReadCloser, error) { return os.Open(path) }}
 	return nil
 }
 
-func (f *submitFiles) pack(ctx context.Context, dir string) error {
-	file, err := os.CreateTemp("", "qgjob-bundle-*.tar.zst")
-	if err != nil {
+func (f *submitFiles) pack(ctx context.Context, dir string) (err error) {
+	if f.file, err = os.CreateTemp("", "qgjob-bundle-*.tar.zst"); err != nil {
 		return exitf(exitInfrastructure, "the test project cannot be packed: %v", err)
 	}
-	f.temporary = file.Name()
-	sum, paths, err := bundle.Pack(ctx, dir, file)
-	size, _ := file.Seek(0, io.SeekEnd)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
+	if err := os.Remove(f.file.Name()); err != nil {
+		return exitf(exitInfrastructure, "the test project cannot be packed: %v", err)
 	}
+	sum, paths, err := bundle.Pack(ctx, dir, f.file)
+	if err != nil {
+		return interruptedOr(ctx, fmt.Errorf("the test project %s cannot be packed: %w", dir, err))
+	}
+	size, err := f.file.Seek(0, io.SeekEnd)
 	switch {
-	case context.Cause(ctx) != nil:
-		return context.Cause(ctx)
 	case err != nil:
-		return fmt.Errorf("the test project %s cannot be packed: %w", dir, err)
+		return exitf(exitInfrastructure, "the test project cannot be packed: %v", err)
 	case size > api.MaxBundleSize:
 		return exitf(exitUsage, "the test project %s packs to %d MB, at most %d are allowed: let .gitignore name what the tests do not need", dir, size>>20, api.MaxBundleSize>>20)
 	}
 	f.packed = paths
-	f.bundle = api.File{SHA256: sum, Size: size, Open: opener(f.temporary)}
+	f.bundle = api.File{SHA256: sum, Size: size, Open: func() (io.ReadCloser, error) {
+		return io.NopCloser(io.NewSectionReader(f.file, 0, size)), nil
+	}}
 	return nil
-}
-
-func opener(path string) func() (io.ReadCloser, error) {
-	return func() (io.ReadCloser, error) { return os.Open(path) }
 }
 
 // upload sends what the server lacks.
@@ -339,8 +337,9 @@ func interruptedOr(ctx context.Context, err error) error {
 	return err
 }
 
-func (f *submitFiles) remove() {
-	if f.temporary != "" {
-		_ = os.Remove(f.temporary)
+// close gives the disk space of the bundle back.
+func (f *submitFiles) close() {
+	if f.file != nil {
+		_ = f.file.Close() // it was only read
 	}
 }
