@@ -136,12 +136,13 @@ func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (o
 }
 
 // arguments are those of Playwright's command line. AppWright's own command would pass them on joined and
-// split again at spaces, and do nothing else. --project takes several values, so it comes last.
+// split again at spaces, and do nothing else. --project takes several values, so it comes last. The config's
+// share of a shard, and a test.only that was left in the spec, would pass tests over in silence.
 func (r Run) arguments(t tools) []string {
 	return []string{
 		"test", specPattern(filepath.Join(r.ProjectDir, filepath.FromSlash(r.Spec))),
 		"--config", r.ConfigPath,
-		"--workers=1", "--retries=0",
+		"--workers=1", "--retries=0", "--shard=1/1", "--forbid-only",
 		"--timeout=" + strconv.FormatInt(r.TestTimeout.Milliseconds(), 10),
 		"--reporter=list,json,blob," + t.path("reporter.cjs"),
 		"--output", r.artifact("test-results"),

@@ -58,6 +58,7 @@ func TestRealAppWright(t *testing.T) {
 		{"tests/shares.spec.ts", "phone", qgjob.OutcomePassed, "", []string{"first passed tests/shares.spec.ts:16", "second passed tests/shares.spec.ts:20"}, 1},
 		{"tests/looks-around.spec.ts", "phone", qgjob.OutcomePassed, "", []string{"sees what it should and nothing else passed tests/looks-around.spec.ts:4"}, 0},
 		{"tests/broken.spec.ts", "phone", qgjob.OutcomeErrored, qgjob.CauseProjectInvalid, nil, 0},
+		{"tests/focused.spec.ts", "phone", qgjob.OutcomeErrored, qgjob.CauseProjectInvalid, nil, 0},
 		{"tests/missing.spec.ts", "phone", qgjob.OutcomeErrored, qgjob.CauseNoTestsMatched, nil, 0},
 	} {
 		f := startAppium(t)

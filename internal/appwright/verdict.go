@@ -110,6 +110,9 @@ func (o observation) unreported() qgjob.Result {
 	if o.exit.signal == "" && o.exit.code != 0 && !o.events.Configured {
 		return errored(qgjob.CauseProjectInvalid, "the project's config cannot be loaded: %s", tailLines(o.output, 20))
 	}
+	if o.exit.signal == "" {
+		return errored(qgjob.CauseRunnerCrashed, "the runner ended without a report (%s), as when something that %s imports calls process.exit: %s", o.exit, o.spec, tailLines(o.output, 20))
+	}
 	return errored(qgjob.CauseRunnerCrashed, "the runner ended without a report (%s): %s", o.exit, tailLines(o.output, 20))
 }
 
@@ -230,7 +233,7 @@ var (
 // refused, a worker's teardown failed, or the config's globalTimeout ran out.
 func (o observation) topLevelVerdict(name func(string) string) qgjob.Result {
 	first := o.report.Errors[0]
-	text := first.Text
+	text, _, _ := strings.Cut(first.Text, "\nRequire stack:") // the runner's own files
 	if first.File != "" {
 		text = fmt.Sprintf("%s (%s:%d:%d)", text, name(first.File), first.Line, first.Column)
 	}

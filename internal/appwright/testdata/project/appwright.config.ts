@@ -6,6 +6,8 @@ export default defineConfig({
   retries: 3,
   workers: 4,
   timeout: 0,
+  fullyParallel: true,
+  shard: { current: 2, total: 2 },
   projects: [
     {
       name: "phone",
