@@ -51,7 +51,7 @@ func TestReapLoopWaitsALeaseAfterStartAndStall(t *testing.T) {
 		defer cancel()
 		const lease = 45 * time.Second
 		reap := &work{start: time.Now()}
-		go reapLoop(ctx, slog.New(slog.DiscardHandler), lease, reap.do)
+		go reapLoop(ctx, slog.New(slog.DiscardHandler), lease, silent, reap.do)
 
 		time.Sleep(2 * time.Minute)
 		calls := reap.restart()
@@ -73,15 +73,31 @@ func TestReapLoopWaitsALeaseAfterStartAndStall(t *testing.T) {
 	})
 }
 
-func TestReapLoopGoesOnAfterErrors(t *testing.T) {
+func silent(context.Context) error { return nil }
+
+// While the database is away no worker can renew its lease: all of them have run out when it is back.
+func TestReapLoopWaitsALeaseAfterAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		reap := &work{start: time.Now(), err: errors.New("database is away")}
-		go reapLoop(ctx, slog.New(slog.DiscardHandler), time.Second, reap.do)
-		time.Sleep(10 * time.Second)
-		if calls := reap.restart(); len(calls) < 50 {
-			t.Errorf("%d reaps, want it to go on", len(calls))
+		const lease = 45 * time.Second
+		ping, reap := &work{start: time.Now()}, &work{start: time.Now()}
+		go reapLoop(ctx, slog.New(slog.DiscardHandler), lease, ping.do, reap.do)
+		time.Sleep(2 * time.Minute)
+		reap.restart()
+
+		away := errors.New("database is away")
+		ping.become(0, away)
+		reap.become(0, away)
+		time.Sleep(5 * time.Minute)
+		if calls := reap.restart(); len(calls) != 1 {
+			t.Errorf("reaps while the database is away: %v, want the one that met it", calls)
+		}
+		ping.become(0, nil)
+		reap.become(0, nil)
+		time.Sleep(2 * time.Minute)
+		if calls := reap.restart(); len(calls) < 20 || calls[0] < lease-reapEvery {
+			t.Errorf("reaps after the outage: %v; want them to go on after one lease", calls)
 		}
 	})
 }

@@ -10,9 +10,11 @@ import (
 const reapEvery = 3 * time.Second
 
 // reapLoop calls reap, which takes jobs back from workers whose lease ran out, every few seconds until the
-// context ends. Workers could not renew their leases while this server was down or stood still, so nothing
-// is reaped for one lease after the start, and after a stretch in which the loop did not get to run.
-func reapLoop(ctx context.Context, log *slog.Logger, lease time.Duration, reap func(context.Context) error) {
+// context ends. Workers could not renew their leases while this server was down or stood still, or while its
+// database did not answer, so nothing is reaped for one lease after the start, after a stretch in which the
+// loop did not get to run, and after the last error. Meanwhile ping finds out whether the database answers.
+// Both get half a lease: what the database does later is as good as an error.
+func reapLoop(ctx context.Context, log *slog.Logger, lease time.Duration, ping, reap func(context.Context) error) {
 	every := min(reapEvery, lease/10)
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -32,11 +34,16 @@ func reapLoop(ctx context.Context, log *slog.Logger, lease time.Duration, reap f
 			quietUntil = now.Add(lease)
 		}
 		last = now
+		look := reap
 		if now.Before(quietUntil) {
-			continue
+			look = ping
 		}
-		if err := reap(ctx); err != nil && ctx.Err() == nil {
-			log.Error("leases that ran out could not be ended", "error", err)
+		bounded, cancel := context.WithTimeout(ctx, lease/2)
+		err := look(bounded)
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			log.Error("leases could not be looked at: those that run out now get time to be renewed", "error", err)
+			quietUntil = time.Now().Round(0).Add(lease)
 		}
 	}
 }

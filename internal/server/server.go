@@ -95,7 +95,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	news := s.store.Subscribe(store.TopicQueue)
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
-	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.reap) })
+	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()

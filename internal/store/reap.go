@@ -10,10 +10,15 @@ import (
 
 // Reap ends the attempts whose lease ran out and forgets workers unseen for a lease. It returns how many
 // attempts it ended. Any server may call it at any time; not to do so for one lease after a start or a
-// stall is its caller's rule.
+// stall is its caller's rule. It ends nothing when ctx has ended before its transaction began: the database
+// stood still for so long, and the heartbeats of that time may wait behind it.
 func (s *Store) Reap(ctx context.Context) (int, error) {
 	n := 0
+	asked := ctx
 	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		if asked.Err() != nil {
+			return qgjob.Errorf(qgjob.CodeUnavailable, "the database took too long: no lease was ended: %w", asked.Err())
+		}
 		var lost []*attempt
 		err := t.query(ctx, collectAttempts(&lost), `
 			select `+attemptColumns+` from attempts a where a.outcome = '' and a.expires_at_ms <= $1 order by a.expires_at_ms, a.id limit $2`,
