@@ -95,6 +95,12 @@ func TestPhone(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&ledger); err != nil || ledger.Serial != "SHOP7" || at[1] != "SHOP7" {
 		t.Errorf("the ledger is that of %q (%v), want SHOP7, as it said: %q", ledger.Serial, err, at[1])
 	}
+
+	// It speaks HTTP and is no qgjob server: that is not to be taken for a job that does not exist.
+	wrong := exec.Command("qgjob", "status", "--job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804", "--url="+at[3])
+	if out, _ := wrong.CombinedOutput(); wrong.ProcessState.ExitCode() != 20 || !strings.Contains(string(out), "is no qgjob server") {
+		t.Errorf("status asked the phone's control interface: exit code %d, %s", wrong.ProcessState.ExitCode(), out)
+	}
 	b.end(syscall.SIGTERM)
 }
 

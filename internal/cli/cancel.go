@@ -58,7 +58,7 @@ func (o *cancelOptions) run(ctx context.Context, p *program) error {
 	defer interruption.stop()
 	job, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (qgjob.Job, error) { return c.Cancel(ctx, string(o.job)) })
 	if err != nil {
-		return explainJob(err, &o.connection, o.job)
+		return o.explainMissing(ctx, err, "job "+string(o.job))
 	}
 	if job.State == qgjob.Canceling && !o.noWait {
 		if job, err = o.await(ctx, p, job); err != nil {

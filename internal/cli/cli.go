@@ -108,6 +108,17 @@ func knownCommand(root *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
+// completeWords lets the shell complete a flag's value.
+func completeWords[T ~string](cmd *cobra.Command, flag string, words ...T) {
+	choices := make([]cobra.Completion, len(words))
+	for i, w := range words {
+		choices[i] = string(w)
+	}
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(choices, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // there is no such flag
+	}
+}
+
 // command fills in what all commands share: no arguments besides flags, and errors that are known as ours.
 func command(cmd *cobra.Command, run func(ctx context.Context) error) *cobra.Command {
 	if cmd.Args == nil {

@@ -69,6 +69,27 @@ func (c *connection) explain(err error) error {
 	return exitf(exitInfrastructure, "%v\nStart one with 'qgjob server' or 'qgjob dev', or name another with --url or QGJOB_URL (now %s).", err, c.url)
 }
 
+// explainMissing says what is missing when a server answered that it knows no such thing, or that what
+// answered is no qgjob server at all.
+func (c *connection) explainMissing(ctx context.Context, err error, what string) error {
+	if qgjob.ErrorCode(err) != qgjob.CodeNotFound {
+		return err
+	}
+	if err := c.checkServer(ctx); err != nil {
+		return err
+	}
+	return exitf(exitUsage, "the server at %s knows no %s", c.url, what)
+}
+
+// checkServer makes sure that a qgjob server answers.
+func (c *connection) checkServer(ctx context.Context) error {
+	_, err := within(ctx, c, func(ctx context.Context, client *api.Client) (api.Health, error) { return client.Health(ctx) })
+	if _, explained := errors.AsType[*exitError](err); err == nil || explained {
+		return err
+	}
+	return exitf(exitInfrastructure, "what answers at %s is no qgjob server (%v): check --url or QGJOB_URL", c.url, err)
+}
+
 // unreachable says whether an error is the connection's and not a server's answer.
 func unreachable(err error) bool {
 	e, ok := errors.AsType[*qgjob.Error](err)

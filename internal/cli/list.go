@@ -37,6 +37,7 @@ func (p *program) listCommand() *cobra.Command {
 	f.IntVar(&o.limit, "limit", 50, "at most so many")
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	p.connectionFlags(f, &o.connection)
+	completeWords(cmd, "state", qgjob.JobStates...)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(); err != nil {
 			return err

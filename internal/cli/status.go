@@ -93,15 +93,7 @@ func (o *statusOptions) run(ctx context.Context, p *program) error {
 // readJob asks for a job; an id that the server does not know is named in the error.
 func readJob(ctx context.Context, conn *connection, id jobID) (api.JobDetail, error) {
 	detail, err := within(ctx, conn, func(ctx context.Context, c *api.Client) (api.JobDetail, error) { return c.Job(ctx, string(id)) })
-	return detail, explainJob(err, conn, id)
-}
-
-// explainJob makes the error of an unknown job name the job and the server.
-func explainJob(err error, conn *connection, id jobID) error {
-	if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
-		return exitf(exitUsage, "the server at %s knows no job %s", conn.url, id)
-	}
-	return err
+	return detail, conn.explainMissing(ctx, err, "job "+string(id))
 }
 
 // printJob shows a job to a person.

@@ -29,16 +29,17 @@ type submitOptions struct {
 	wait, noWait              bool
 	waitTimeout               time.Duration
 
-	app               string
-	bundle, noBundle  bool
-	projectDir        string
-	config, project   string
-	idempotencyKey    string
-	json              bool
-	projectRoot       string // the project to pack; "" for none
-	targetKind        qgjob.Target
-	idempotencyIsSet  bool
-	projectDirIsGiven bool
+	app              string
+	bundle, noBundle bool
+	projectDir       string
+	config, project  string
+	idempotencyKey   string
+	keyGiven         bool // --idempotency-key is on the command line, be it empty
+	json             bool
+
+	// Made by parse.
+	kind        qgjob.Target
+	projectRoot string // the project to pack; "" for none
 }
 
 // priority is the value of --priority: an integer from 0, the most urgent, to 1000.
@@ -98,9 +99,9 @@ SIGTERM, does.
 	p.connectionFlags(f, &o.connection)
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
 	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
+	completeWords(cmd, "target", qgjob.TargetDevice, qgjob.TargetEmulator, qgjob.TargetBrowserStack)
 	return command(cmd, func(ctx context.Context) error {
-		o.idempotencyIsSet = f.Changed("idempotency-key")
-		o.projectDirIsGiven = f.Changed("project-dir")
+		o.keyGiven = f.Changed("idempotency-key")
 		if err := o.parse(); err != nil {
 			return err
 		}
@@ -124,13 +125,13 @@ func (o *submitOptions) parse() (err error) {
 	if o.test, err = qgjob.CleanTestPath(o.test); err != nil {
 		return exitf(exitUsage, "--test: %v", err)
 	}
-	if o.targetKind, err = qgjob.ParseTarget(o.target); err != nil {
+	if o.kind, err = qgjob.ParseTarget(o.target); err != nil {
 		return exitf(exitUsage, "--target: %v", err)
 	}
 	if o.waitTimeout <= 0 {
 		return exitf(exitUsage, "--wait-timeout must be longer than 0, for example 30m")
 	}
-	if o.idempotencyIsSet && (o.idempotencyKey == "" || len(o.idempotencyKey) > 255) {
+	if o.keyGiven && (o.idempotencyKey == "" || len(o.idempotencyKey) > 255) {
 		return exitf(exitUsage, "--idempotency-key must have 1 to 255 characters")
 	}
 	return o.parseProject()
@@ -143,7 +144,7 @@ func (o *submitOptions) parseProject() (err error) {
 		}
 	}
 	if o.noBundle {
-		if o.projectDirIsGiven {
+		if o.projectDir != "" {
 			return exitf(exitUsage, "--project-dir and --no-bundle contradict each other: leave one out")
 		}
 		return nil
@@ -163,9 +164,7 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 		return err
 	}
 	defer files.close()
-	if _, err := within(stopped, &o.connection, func(ctx context.Context, c *api.Client) (api.Health, error) {
-		return c.Health(ctx)
-	}); err != nil {
+	if err := o.checkServer(stopped); err != nil {
 		return err
 	}
 	if err := files.upload(stopped, o.client(reachTime), request); err != nil {
@@ -211,7 +210,7 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	urgency := int(o.priority)
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
-		Jobs: []api.JobSpec{{TestPath: o.test, Priority: &urgency, Target: string(o.targetKind)}},
+		Jobs: []api.JobSpec{{TestPath: o.test, Priority: &urgency, Target: string(o.kind)}},
 	}
 	files := &submitFiles{}
 	defer func() {
@@ -235,7 +234,7 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 		}
 	}
 	switch {
-	case o.idempotencyIsSet:
+	case o.keyGiven:
 		request.IdempotencyKey = o.idempotencyKey
 	default:
 		if request.IdempotencyKey = p.ciKey(request); request.IdempotencyKey != "" {
@@ -260,7 +259,7 @@ func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitR
 	switch {
 	case err == nil && len(run.Jobs) != 1:
 		return run, exitf(exitInfrastructure, "the server answered the submit of 1 job with %d jobs", len(run.Jobs))
-	case qgjob.ErrorCode(err) == qgjob.CodeConflict && o.idempotencyIsSet:
+	case qgjob.ErrorCode(err) == qgjob.CodeConflict && o.keyGiven:
 		return run, exitf(exitUsage, "--idempotency-key %q was used for another submit within seven days (%v): use a new key, or submit the same again", o.idempotencyKey, err)
 	case qgjob.ErrorCode(err) == qgjob.CodeUnavailable || sending.Err() != nil:
 		return run, exitf(exitInfrastructure, "it is not known whether the job was submitted: %v\n"+
