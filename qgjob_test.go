@@ -194,8 +194,14 @@ func TestRunState(t *testing.T) {
 		jobs []qgjob.JobState
 		want qgjob.JobState
 	}{
-		{nil, e}, {[]qgjob.JobState{q, q}, q}, {[]qgjob.JobState{q, p}, r}, {[]qgjob.JobState{r, f}, r},
-		{[]qgjob.JobState{p, p}, p}, {[]qgjob.JobState{p, f}, f}, {[]qgjob.JobState{f, e}, e}, {[]qgjob.JobState{p, c}, c},
+		{nil, e},
+		{[]qgjob.JobState{q, q}, q},
+		{[]qgjob.JobState{q, p}, r},
+		{[]qgjob.JobState{r, f}, r},
+		{[]qgjob.JobState{p, p}, p},
+		{[]qgjob.JobState{p, f}, f},
+		{[]qgjob.JobState{f, e}, e},
+		{[]qgjob.JobState{p, c}, c},
 	}
 	for _, k := range cases {
 		if got := qgjob.RunState(k.jobs); got != k.want {
