@@ -8,7 +8,7 @@ TOOL := go tool -modfile=tools/go.mod
 EXAMPLE := examples/onboarding
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: build demo test check format clean
+.PHONY: build demo test bench check format clean
 
 build: ## the binary, bin/qgjob
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X qgjob/internal/cli.version=$(VERSION)' -o bin/qgjob ./cmd/qgjob
@@ -25,12 +25,16 @@ test: $(EXAMPLE)/node_modules/.package-lock.json
 	scripts/need.sh adb gcc postgres
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
 
+bench: ## the queue beside River and the databases' own limits: half an hour
+	scripts/need.sh postgres
+	cd bench && go run ./cmd/queuebench
+
 check:
 	@unformatted=$$($(TOOL) gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (make format): $$unformatted"; exit 1; fi
-	go vet ./...
-	$(TOOL) staticcheck ./...
+	go vet ./... && cd bench && go vet ./...
+	$(TOOL) staticcheck ./... && cd bench && go tool -modfile=../tools/go.mod staticcheck ./...
 	$(TOOL) actionlint
-	go mod tidy -diff
+	go mod tidy -diff && cd bench && go mod tidy -diff
 	$(MAKE) test
 
 format:
