@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"qgjob"
@@ -33,14 +35,17 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []qgjob.Job, next s
 		if err != nil || len(orgs) == 0 {
 			return err
 		}
-		text, args := f.statement(orgs, low, high)
+		seqs, err := f.newest(query, orgs, low, high)
+		if err != nil || len(seqs) == 0 {
+			return err
+		}
 		return query(func(row scanner) error {
 			j, err := scanJob(row)
 			if err == nil {
 				jobs = append(jobs, j.Job)
 			}
 			return err
-		}, text, args...)
+		}, `select `+jobColumns+` from jobs j, runs r where r.seq = j.run_seq and j.seq in (`+parameters(len(seqs))+`) order by j.seq desc`, seqs...)
 	})
 	if len(jobs) > f.Limit {
 		jobs = jobs[:f.Limit]
@@ -96,26 +101,60 @@ func (f JobFilter) organizations(query queryFunc) ([]string, error) {
 	return orgs, err
 }
 
-// statement selects a page and one job more. Where the sequence alone orders the page it is one range;
-// otherwise the newest of one range per organization, target and state.
-func (f JobFilter) statement(orgs []string, low, high int64) (string, []any) {
-	page := `select ` + jobColumns + ` from jobs j, runs r where r.seq = j.run_seq and `
+// newest returns the sequences of a page and one job more, newest first. Where the sequence alone orders the
+// page it is one range; otherwise it is the newest of one range per organization, target and state.
+func (f JobFilter) newest(query queryFunc, orgs []string, low, high int64) ([]any, error) {
+	var seqs []int64
+	add := func(row scanner) error {
+		var seq int64
+		err := row.Scan(&seq)
+		seqs = append(seqs, seq)
+		return err
+	}
+	if f.RunID != "" || (f.OrgID == "" && f.AppVersionID == "" && f.State == "" && f.Target == "") {
+		text, args := f.bySequence(low, high)
+		if err := query(add, text, args...); err != nil {
+			return nil, err
+		}
+	} else {
+		for some := range slices.Chunk(orgs, organizationsAtOnce) {
+			text, args := f.byRanges(some, low, high)
+			if err := query(add, text, args...); err != nil {
+				return nil, err
+			}
+		}
+		slices.SortFunc(seqs, func(a, b int64) int { return cmp.Compare(b, a) })
+	}
+	page := make([]any, min(len(seqs), f.Limit+1))
+	for i := range page {
+		page[i] = seqs[i]
+	}
+	return page, nil
+}
+
+// organizationsAtOnce keeps a statement well under the 500 terms that SQLite takes in a compound select: an
+// organization has 28 ranges.
+const organizationsAtOnce = 8
+
+func (f JobFilter) bySequence(low, high int64) (string, []any) {
+	where := `seq >= $1 and seq < $2`
+	args := []any{low, high, f.Limit + 1}
+	for _, c := range []struct{ column, value string }{
+		{"org_id", f.OrgID}, {"app_version_id", f.AppVersionID}, {"state", string(f.State)}, {"target", string(f.Target)},
+	} {
+		if c.value != "" {
+			args = append(args, c.value)
+			where += fmt.Sprintf(" and %s = $%d", c.column, len(args))
+		}
+	}
+	return `select seq from jobs where ` + where + ` order by seq desc limit $3`, args
+}
+
+func (f JobFilter) byRanges(orgs []string, low, high int64) (string, []any) {
 	args := []any{low, high, f.Limit + 1}
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
-	}
-	bySeq := f.RunID != "" || (f.OrgID == "" && f.AppVersionID == "" && f.State == "" && f.Target == "")
-	if bySeq {
-		where := `j.seq >= $1 and j.seq < $2`
-		for column, value := range map[string]string{
-			"org_id": f.OrgID, "app_version_id": f.AppVersionID, "state": string(f.State), "target": string(f.Target),
-		} {
-			if value != "" {
-				where += " and j." + column + " = " + arg(value)
-			}
-		}
-		return page + where + ` order by j.seq desc limit $3`, args
 	}
 	states, targets := qgjob.JobStates, qgjob.Targets
 	if f.State != "" {
@@ -124,19 +163,28 @@ func (f JobFilter) statement(orgs []string, low, high int64) (string, []any) {
 	if f.Target != "" {
 		targets = []qgjob.Target{f.Target}
 	}
+	app := ""
+	if f.AppVersionID != "" {
+		app = " and app_version_id = " + arg(f.AppVersionID)
+	}
 	var ranges []string
 	for _, org := range orgs {
-		where := "org_id = " + arg(org)
-		if f.AppVersionID != "" {
-			where += " and app_version_id = " + arg(f.AppVersionID)
-		}
+		where := "org_id = " + arg(org) + app
 		for _, target := range targets {
 			for _, state := range states {
 				ranges = append(ranges, fmt.Sprintf(
-					`select seq from (select seq from jobs where %s and target = '%s' and state = '%s' and seq >= $1 and seq < $2 order by seq desc limit $3) as r%d`,
-					where, target, state, len(ranges)))
+					`select seq from (select seq from jobs where %s and target = %s and state = %s and seq >= $1 and seq < $2 order by seq desc limit $3) as r%d`,
+					where, arg(target), arg(state), len(ranges)))
 			}
 		}
 	}
-	return page + `j.seq in (select seq from (` + strings.Join(ranges, " union all ") + `) as ranges order by seq desc limit $3) order by j.seq desc`, args
+	return `select seq from (` + strings.Join(ranges, " union all ") + `) as ranges order by seq desc limit $3`, args
+}
+
+func parameters(n int) string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("$%d", i+1)
+	}
+	return strings.Join(names, ", ")
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,6 +16,9 @@ import (
 
 	"qgjob"
 )
+
+// connectTimeout is how long a connection may take to come about, where the URL does not say.
+const connectTimeout = 5 * time.Second
 
 // postgresReaders is how many reads of one server run at once.
 const postgresReaders = 16
@@ -48,6 +52,9 @@ func openPostgres(ctx context.Context, databaseURL string) (write, read *sql.DB,
 	config, err = pgx.ParseConfig(databaseURL)
 	if err != nil {
 		return nil, nil, nil, qgjob.Errorf(qgjob.CodeInvalid, "the database URL cannot be read: %w", err)
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout // a host that swallows packets must not hold every request for minutes
 	}
 	for name, value := range map[string]string{
 		"application_name": "qgjob",

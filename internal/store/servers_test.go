@@ -46,26 +46,40 @@ func TestServersThatStartAtOnceMigrateOnce(t *testing.T) {
 	}
 }
 
+// listening waits until n servers listen.
+func listening(q *queue, n int) {
+	q.t.Helper()
+	for have := 0; have != n; {
+		err := q.readDB.QueryRowContext(q.t.Context(), `
+			select count(*) from pg_stat_activity
+			where datname = current_database() and application_name = $1 and state = 'idle' and query <> ''`, listenerName).Scan(&have)
+		if err != nil {
+			q.t.Fatal(err)
+		}
+	}
+}
+
+func wantWake(t *testing.T, sub *Subscription, why string) {
+	t.Helper()
+	select {
+	case <-sub.C:
+	case <-time.After(listenCheck / 2): // polling would not come so soon
+		t.Fatal("not woken by " + why)
+	}
+}
+
 func TestServersWakeEachOther(t *testing.T) {
 	qs := servers(t, 2)
 	a, b := qs[0], qs[1]
+	listening(a, 2)
 	queueWake := b.Subscribe(TopicQueue)
 	defer queueWake.Close()
-	<-queueWake.C // it listens, and stays silent for listenCheck from now on
 	j := a.submit("v1", "tests/a.spec.js")[0]
-	select {
-	case <-queueWake.C:
-	case <-time.After(listenCheck / 2):
-		t.Fatal("the other server was not woken by a submit")
-	}
+	wantWake(t, queueWake, "a submit to the other server")
 	jobWake := b.Subscribe(TopicJob(j.ID))
 	defer jobWake.Close()
 	first(a.Cancel(t.Context(), "acme", j.ID))
-	select {
-	case <-jobWake.C:
-	case <-time.After(listenCheck / 2):
-		t.Fatal("the other server was not woken by a cancel")
-	}
+	wantWake(t, jobWake, "a cancel at the other server")
 	if d := b.job(j.ID); d.Job.State != qgjob.Canceled {
 		t.Fatalf("woken, it reads %+v", d.Job)
 	}
@@ -74,19 +88,21 @@ func TestServersWakeEachOther(t *testing.T) {
 func TestALostListenerIsReplaced(t *testing.T) {
 	qs := servers(t, 2)
 	a, b := qs[0], qs[1]
+	listening(a, 2)
 	wake := b.Subscribe(TopicQueue)
 	defer wake.Close()
-	<-wake.C // it listens
 	var ended bool
 	err := a.readDB.QueryRowContext(t.Context(), `
-		select bool_and(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = current_database() and query like 'listen %'`).Scan(&ended)
+		select bool_and(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+		where datname = current_database() and application_name = $1`, listenerName).Scan(&ended)
 	if err != nil || !ended {
 		t.Fatalf("end the listeners: %v, %v", ended, err)
 	}
-	<-wake.C // everybody is woken: something may have been missed
-	<-wake.C // and once more when it listens again
+	wantWake(t, wake, "the loss: something may have been missed")
+	listening(a, 2)
+	wantWake(t, wake, "its return: something was missed")
 	a.submit("v1", "tests/a.spec.js")
-	<-wake.C
+	wantWake(t, wake, "a submit to the other server")
 }
 
 // Workers of two servers drain one queue while both dispatch and reap.

@@ -273,6 +273,21 @@ func TestPages(t *testing.T) {
 	})
 }
 
+func TestPagesOfManyOrganizations(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		const orgs = 50
+		for i := range orgs {
+			must(t, 0, third(q.Submit(t.Context(), submission(fmt.Sprintf("org%d", i), "v1", "tests/a.spec.js"))))
+		}
+		for _, f := range []JobFilter{{State: qgjob.Queued, Limit: 500}, {AppVersionID: "v1", Limit: 500}} {
+			jobs, next, err := q.Jobs(t.Context(), f)
+			if err != nil || len(jobs) != orgs || next != "" || jobs[0].OrgID != "org49" || jobs[orgs-1].OrgID != "org0" {
+				t.Fatalf("%+v: %d jobs, next %q, %v", f, len(jobs), next, err)
+			}
+		}
+	})
+}
+
 func TestOrganizationsDoNotSeeEachOther(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		ctx := t.Context()

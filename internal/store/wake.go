@@ -105,6 +105,7 @@ func (w *wakes) publishAll() {
 const (
 	channel      = "qgjob"
 	payloadLimit = 7900 // bytes; PostgreSQL takes 7999
+	listenerName = "qgjob listener"
 )
 
 // notify tells the other servers what the transaction touched, when it commits.
@@ -158,7 +159,9 @@ func listen(ctx context.Context, config *pgx.ConnConfig, origin string, w *wakes
 }
 
 func listenOnce(ctx context.Context, config *pgx.ConnConfig, origin string, w *wakes) error {
-	c, err := pgx.ConnectConfig(ctx, config.Copy())
+	config = config.Copy()
+	config.RuntimeParams["application_name"] = listenerName
+	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return err
 	}
