@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +56,43 @@ func TestLeaseExpiry(t *testing.T) {
 	})
 }
 
+// A database that stood still lets the reaping run before the heartbeats that wait behind it.
+func TestReapThatComesTooLateEndsNothing(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.submit("v1", "tests/a.spec.js")
+		q.worker("w1", "p1")
+		q.one("w1", "p1")
+		release := q.hold()
+		entered, leave := make(chan struct{}), make(chan struct{})
+		var stall sync.Once
+		ended := make(chan error, 2)
+		go func() {
+			ended <- q.write(t.Context(), func(context.Context, *tx) error {
+				stall.Do(func() { close(entered) })
+				<-leave
+				return nil
+			})
+		}()
+		q.queued(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { ended <- second(q.Reap(ctx)) }()
+		q.queued(2)
+		q.advance(2 * DefaultLease)
+		release()
+		<-entered
+		cancel()
+		close(leave)
+		for range 2 {
+			if err := <-ended; err != nil {
+				wantCode(t, err, qgjob.CodeUnavailable)
+			}
+		}
+		if st := first(q.Stats(t.Context())); st.Jobs[qgjob.Running] != 1 {
+			t.Fatalf("jobs %v, want the one that runs left alone", st.Jobs)
+		}
+	})
+}
+
 func TestLostAnswers(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		j := q.submit("v1", "tests/a.spec.js")[0]
@@ -70,6 +109,29 @@ func TestLostAnswers(t *testing.T) {
 			t.Fatalf("%d attempts for a busy device", n)
 		}
 		_ = j
+	})
+}
+
+// A worker that gave an attempt up, because its result was refused, does not get the same attempt again and
+// again: the attempt ends with its lease and spends the job's budget.
+func TestAnAttemptThatWasGivenUpEndsWithItsLease(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.worker("w1", "p1")
+		a := q.one("w1", "p1")
+		heartbeat(t, q, "w1", []string{"p1"}, []Lease{a.Lease})
+		if answer := q.report("w1", a.Lease, qgjob.Result{Outcome: qgjob.OutcomePassed}); answer.Code != qgjob.CodeInvalid {
+			t.Fatalf("passed without a test: %+v", answer)
+		}
+		if got := q.wait("w1", "p1"); len(got) != 0 {
+			t.Fatalf("the attempt was handed out again: %+v", got)
+		}
+		q.advance(DefaultLease)
+		heartbeat(t, q, "w1", []string{"p1"}, nil)
+		first(q.Reap(t.Context()))
+		if d := q.job(j.ID); d.Job.State != qgjob.Queued || d.Job.InfraErrors != 1 {
+			t.Fatalf("job %+v, want it queued at the cost of one infrastructure error", d.Job)
+		}
 	})
 }
 

@@ -13,7 +13,7 @@ import (
 // is skipped, a gap is CodeConflict. size is where the next chunk starts, also on CodeConflict. An attempt
 // that its worker's result ended still takes the rest of its log; one that the server ended does not.
 func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset int64, chunk []byte) (size int64, err error) {
-	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+	err = s.writer.do(ctx, single, func(ctx context.Context, t *tx) error {
 		a, err := scanAttempt(t.row(ctx, `select `+attemptColumns+` from attempts a where a.id = $1`, attemptID))
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
@@ -42,9 +42,12 @@ func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset i
 		return t.exec(ctx, `
 			update attempts set log_received = $2, acknowledged = true, expires_at_ms = case when outcome = '' then $3 else expires_at_ms end
 			where id = $1`, a.id, size, t.expiry())
-	})
+	}, 1+len(chunk)/bytesPerRow)
 	return size, err
 }
+
+// bytesPerRow is how many bytes of a log weigh as much in a transaction as a row.
+const bytesPerRow = 1 << 10
 
 // keep returns what of a chunk is kept of a log that has the given size. The chunk that goes over the limit
 // ends in a note.

@@ -15,7 +15,7 @@ type pollCall struct {
 var polls = &step{order: pollStep, run: runPolls}
 
 // Poll records results, keeps the leases alive, marks the free devices as waiting and returns at once with
-// what is there: open attempts of free devices that the worker does not list (an answer was lost), and
+// what is there: open attempts of free devices that the worker never listed (an answer was lost), and
 // cancels. The caller that found neither subscribes to TopicWorker, before it calls Poll, and calls
 // Assignments when woken. CodeNotFound: the worker registers again.
 func (s *Store) Poll(ctx context.Context, p Poll) (PollAnswer, error) {
@@ -43,7 +43,7 @@ var (
 	stopWaiting  = newBulk("t", `update devices set waiting_until_ms = 0 {from} where worker_id = {1} and waiting_until_ms > 0`)
 	startWaiting = newBulk("ttii", `update devices set waiting_until_ms = {3}, waiting_seq = {4} {from} where id = {1} and worker_id = {2}`)
 	selectOpen   = newBulk("t", `
-		select a.id, a.worker_id, a.device_id, a.token, a.number, a.reason, a.cancel_told, `+jobColumns+`
+		select a.id, a.worker_id, a.device_id, a.token, a.number, a.reason, a.acknowledged, a.cancel_told, `+jobColumns+`
 		{from,} attempts a, jobs j, runs r
 		where a.worker_id = {1} and a.outcome = '' and j.seq = a.job_seq and r.seq = j.run_seq`)
 	tellCancels = newBulk("t", `update attempts set cancel_told = true {from} where id = {1}`)
@@ -193,13 +193,14 @@ func (t *tx) answerPolls(ctx context.Context, calls []*call) error {
 // openAttempt is an attempt that a worker has, or should have.
 type openAttempt struct {
 	Assignment
-	workerID   string
-	cancelTold bool
+	workerID     string
+	acknowledged bool
+	cancelTold   bool
 }
 
 func scanOpen(row scanner) (openAttempt, error) {
 	var o openAttempt
-	j, err := scanJob(row, &o.AttemptID, &o.workerID, &o.DeviceID, &o.Token, &o.Number, &o.Reason, &o.cancelTold)
+	j, err := scanJob(row, &o.AttemptID, &o.workerID, &o.DeviceID, &o.Token, &o.Number, &o.Reason, &o.acknowledged, &o.cancelTold)
 	if err == nil {
 		o.Job = j.Job
 	}
@@ -207,10 +208,12 @@ func scanOpen(row scanner) (openAttempt, error) {
 }
 
 // handOut sorts out which open attempts a poll's answer carries: those of its free devices that the worker
-// does not know, and those that are to be canceled and were not told.
+// does not know, and those that are to be canceled and were not told. One that the worker knew and lists no
+// more is over for it, though its result was refused: it would run again at no cost, and again. It ends with
+// its lease.
 func handOut(open []openAttempt, free []string, leases []Lease) (assignments []Assignment, cancel []string) {
 	for _, o := range open {
-		if slices.Contains(free, o.DeviceID) && !slices.Contains(leases, o.Lease) {
+		if !o.acknowledged && slices.Contains(free, o.DeviceID) && !slices.Contains(leases, o.Lease) {
 			assignments = append(assignments, o.Assignment)
 		}
 		if o.Job.State == qgjob.Canceling && !o.cancelTold {
@@ -261,7 +264,7 @@ func (s *Store) Assignments(ctx context.Context, workerID string, seq int64, fre
 
 // selectOpenOfWorker is selectOpen for the readers, one worker at a time on both databases.
 const selectOpenOfWorker = `
-	select a.id, a.worker_id, a.device_id, a.token, a.number, a.reason, a.cancel_told, ` + jobColumns + `
+	select a.id, a.worker_id, a.device_id, a.token, a.number, a.reason, a.acknowledged, a.cancel_told, ` + jobColumns + `
 	from attempts a, jobs j, runs r
 	where a.worker_id = $1 and a.outcome = '' and j.seq = a.job_seq and r.seq = j.run_seq`
 

@@ -230,6 +230,7 @@ func (w *writer) try(batch []*call) error {
 	if _, err := w.conn.c.ExecContext(ctx, "commit"); err != nil {
 		w.drop()
 		w.log.Error("a commit failed", "requests", len(batch), "err", err)
+		w.wakes.publish(t.topicList()) // it may have happened, and nobody would hear of it
 		return &qgjob.Error{
 			Code:    qgjob.CodeUnavailable,
 			Message: "the database did not confirm the commit: the request may or may not have been carried out; send it again",

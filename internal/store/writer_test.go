@@ -159,6 +159,22 @@ func TestCommitOfUnknownOutcomeIsUnavailable(t *testing.T) {
 	})
 }
 
+func TestCommitOfUnknownOutcomeWakes(t *testing.T) {
+	q := open(t, database(t, "sqlite")) // PostgreSQL's notification would fail before the commit
+	wake := q.Subscribe(TopicQueue)
+	defer wake.Close()
+	err := q.write(t.Context(), func(ctx context.Context, t *tx) error {
+		t.publish(TopicQueue)
+		return breakConnection(ctx, q, t)
+	})
+	wantCode(t, err, qgjob.CodeUnavailable)
+	select {
+	case <-wake.C:
+	default:
+		t.Fatal("nobody is woken to see what came of it")
+	}
+}
+
 // breakConnection makes the commit fail that follows.
 func breakConnection(ctx context.Context, q *queue, t *tx) error {
 	if q.Kind() == "sqlite" {
