@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.IntVar(&o.rounds, "rounds", 3, "how many `times` each measurement is taken, contestants taking turns")
 	flags.BoolVar(&o.short, "short", false, "prove that every part works, in about a minute; the numbers mean nothing")
 	flags.StringVar(&o.only, "only", "", "measures to take, `names` joined by commas: "+strings.Join(o.plan().names(), ", ")+
-		"; a name may be followed by =part of a contestant's name")
+		"; a name may be followed by =part of a contestant's name, up to its comma")
 	flags.StringVar(&o.results, "results", "results.json", "`file` to write the results to")
 	flags.StringVar(&o.readme, "readme", "", "`file` whose part between the markers of results is replaced by the tables")
 	flags.StringVar(&o.from, "from", "", "measure nothing: print the tables of this `file` of results")

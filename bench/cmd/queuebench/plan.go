@@ -114,7 +114,11 @@ func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, stage.Close()) }()
-	results := &result.Results{Machine: result.ThisMachine(), Rounds: o.rounds, Short: o.short}
+	postgres, err := stage.PostgresVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	results := &result.Results{Machine: result.ThisMachine(), Versions: result.Versions(postgres), Rounds: o.rounds, Short: o.short}
 	session := measure.Session{Stage: stage, Size: measure.Full}
 	if o.profile != "" {
 		session.Profiler.Dir = o.profile

@@ -9,6 +9,9 @@ import (
 	"qgjob/bench/internal/result"
 )
 
+// oneByOne is more jobs a second than any crew does that asks for one job at a time.
+const oneByOne = 30_000
+
 // Drains measures how many jobs a second crews do that have nothing to do but to say so. What counts is what has
 // ended durably. A crew that is through with most of its jobs before the time is measured until then.
 func Drains(ctx context.Context, s Session, c contest.Contestant[contest.Queue]) error {
@@ -16,7 +19,11 @@ func Drains(ctx context.Context, s Session, c contest.Contestant[contest.Queue])
 		if c.Library && crew.Devices > 1 {
 			continue
 		}
-		fill := max(10_000, int(float64(c.Pace)*(s.Size.Warm+s.Size.Window).Seconds()))
+		pace := c.Pace
+		if crew.Devices == 1 {
+			pace = min(pace, oneByOne)
+		}
+		fill := max(10_000, int(float64(pace)*(s.Size.Warm+s.Size.Window).Seconds()))
 		err := on(ctx, s, c, func(q contest.Queue) error {
 			rate, cost, err := drainRate(ctx, s, q, "drain "+c.Name, crew, fill)
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 )
@@ -23,6 +24,20 @@ func ThisMachine() Machine {
 		Cores: runtime.NumCPU(), CPU: field("/proc/cpuinfo", "model name"), MemoryGiB: kib / (1 << 20),
 		System: runtime.GOOS + "/" + runtime.GOARCH,
 	}
+}
+
+// Versions are those of what is measured and of what it is measured with.
+func Versions(postgres string) []string {
+	versions := []string{"Go " + strings.TrimPrefix(runtime.Version(), "go"), "PostgreSQL " + postgres}
+	names := map[string]string{"github.com/riverqueue/river": "River", "github.com/jackc/pgx/v5": "pgx", "modernc.org/sqlite": "modernc.org/sqlite"}
+	if build, ok := debug.ReadBuildInfo(); ok {
+		for _, module := range build.Deps {
+			if name, ok := names[module.Path]; ok {
+				versions = append(versions, name+" "+strings.TrimPrefix(module.Version, "v"))
+			}
+		}
+	}
+	return versions
 }
 
 func (m Machine) String() string {

@@ -33,11 +33,11 @@ type Sample struct {
 
 // Results is a whole run.
 type Results struct {
-	Machine  Machine           `json:"machine"`
-	Versions map[string]string `json:"versions"`
-	Rounds   int               `json:"rounds"`
-	Short    bool              `json:"short,omitempty"` // a smoke run: its numbers mean nothing
-	Samples  []Sample          `json:"samples"`
+	Machine  Machine  `json:"machine"`
+	Versions []string `json:"versions"`
+	Rounds   int      `json:"rounds"`
+	Short    bool     `json:"short,omitempty"` // a smoke run: its numbers mean nothing
+	Samples  []Sample `json:"samples"`
 }
 
 // Load reads results from a file.

@@ -30,7 +30,7 @@ var tables = []struct {
 // Report is everything as Markdown.
 func (r *Results) Report() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s. Medians of %d rounds.\n", r.Machine, r.Rounds)
+	fmt.Fprintf(&b, "%s. %s. Medians of %d rounds.\n", r.Machine, strings.Join(r.Versions, ", "), r.Rounds)
 	if r.Short {
 		b.WriteString("\nA short run: these numbers mean nothing.\n")
 	}

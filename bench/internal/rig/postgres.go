@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -37,6 +38,20 @@ func (r *Rig) Database(ctx context.Context) (databaseURL string, drop func(conte
 		return c.exec(ctx, "postgres", "drop database "+name+" with (force)")
 	}
 	return c.url(name), drop, nil
+}
+
+// PostgresVersion is the version of the cluster's server.
+func (r *Rig) PostgresVersion(ctx context.Context) (version string, err error) {
+	c, err := r.postgres(ctx)
+	if err != nil {
+		return "", err
+	}
+	conn, err := c.connect(ctx, "postgres")
+	if err != nil {
+		return "", err
+	}
+	err = conn.QueryRow(ctx, "show server_version").Scan(&version)
+	return version, errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 }
 
 // Settle brings a database to rest, so that one contestant's writes are not flushed during the next one's turn:
@@ -125,22 +140,35 @@ func (c *cluster) url(database string) string {
 }
 
 func (c *cluster) exec(ctx context.Context, database, statement string) error {
-	var err error
-	for { // a server that has just begun to listen refuses connections until it has started up
-		var conn *pgx.Conn
-		if conn, err = pgx.Connect(ctx, c.url(database)); err == nil {
-			_, err = conn.Exec(ctx, statement)
-			err = errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
-			break
-		}
-		if ctx.Err() != nil || c.process.Err() != nil || !startingUp(err) {
-			break
-		}
+	conn, err := c.connect(ctx, database)
+	if err == nil {
+		_, err = conn.Exec(ctx, statement)
+		err = errors.Join(err, conn.Close(context.WithoutCancel(ctx)))
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", statement, err)
 	}
 	return nil
+}
+
+// connect connects to a database. A server that has just begun to listen refuses connections until it has started
+// up: it is asked again.
+func (c *cluster) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := pgx.Connect(ctx, c.url(database))
+		if err == nil || !startingUp(err) {
+			return conn, err
+		}
+		select {
+		case <-tick.C:
+		case <-c.process.Ended():
+			return nil, errors.Join(err, c.process.Err())
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), err)
+		}
+	}
 }
 
 // unprivileged returns whom PostgreSQL runs as: it refuses root.

@@ -67,7 +67,7 @@ func (r *Rig) statements(ctx context.Context, query string, each func(pgx.Rows) 
 	if c == nil {
 		return nil
 	}
-	conn, err := pgx.Connect(ctx, c.url("postgres"))
+	conn, err := c.connect(ctx, "postgres")
 	if err != nil {
 		return err
 	}

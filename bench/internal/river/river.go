@@ -21,9 +21,6 @@ import (
 	"qgjob/internal/api"
 )
 
-// Version is the version of River that go.mod names.
-const Version = "0.51.1"
-
 // Tuning is how River is set up.
 type Tuning struct {
 	Connections   int32         // of the pool; zero is pgx's default, the larger of 4 and the number of cores
