@@ -71,6 +71,12 @@ func (s *service) startsBy(d time.Duration) int {
 	return n
 }
 
+// turn is the work of one device: the group that it serves, and when it is free again.
+type turn struct {
+	group Group
+	free  time.Duration
+}
+
 // starts is how many jobs one device that is free after a while starts within d.
 func starts(d, free time.Duration) int {
 	if d < free {
@@ -97,15 +103,17 @@ type planner struct {
 	wanted  map[app]int   // of them, jobs that want an app
 	asked   map[ask]int   // of them, jobs by priority and target
 	served  map[Group]*service
+	serving map[string]turn // by device
 	plan    []Assignment
 }
 
 func newPlanner(s Snapshot) *planner {
-	p := &planner{waiting: map[Group]int{}, wanted: map[app]int{}, asked: map[ask]int{}, served: map[Group]*service{}}
+	p := &planner{waiting: map[Group]int{}, wanted: map[app]int{}, asked: map[ask]int{}, served: map[Group]*service{}, serving: map[string]turn{}}
 	p.devices = slices.SortedFunc(slices.Values(s.Devices), func(a, b Device) int { return cmp.Compare(a.ID, b.ID) })
 	for _, d := range p.devices {
 		if d.Serving != nil {
 			p.service(*d.Serving).busy++
+			p.serving[d.ID] = turn{*d.Serving, runTime / 2}
 		} else if d.Free {
 			p.free = append(p.free, d)
 		}
@@ -163,6 +171,7 @@ func (p *planner) give(d Device, l *planLane, reason string) {
 	}
 	s := p.service(l.Group)
 	s.planned = append(s.planned, busy)
+	p.serving[d.ID] = turn{l.Group, busy}
 	l.taken++
 	p.count(l.Lane, -1)
 	p.free = slices.DeleteFunc(p.free, func(f Device) bool { return f.ID == d.ID })
@@ -244,7 +253,7 @@ func (p *planner) worthJoining(level []*planLane) (*planLane, Device) {
 		if l.left() == 0 || (best != nil && best.oldest() <= l.oldest()) {
 			continue
 		}
-		if p.service(l.Group).startsBy(installTime) >= p.waiting[l.Group] {
+		if p.startsBy(installTime, l) >= p.waiting[l.Group] {
 			continue
 		}
 		if d, ok := p.choose(l); ok {
@@ -252,6 +261,16 @@ func (p *planner) worthJoining(level []*planLane) (*planLane, Device) {
 		}
 	}
 	return best, with
+}
+
+// startsBy is how many jobs of a lane's group the devices that serve it can have started within d. A device
+// that the lane avoids is no help to it.
+func (p *planner) startsBy(d time.Duration, l *planLane) int {
+	n := p.service(l.Group).startsBy(d)
+	if t, ok := p.serving[l.Avoid]; ok && t.group == l.Group {
+		n -= starts(d, t.free)
+	}
+	return n
 }
 
 // choose picks the free device that is missed least by others: of a kind that no waiting job asks for by

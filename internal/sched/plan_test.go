@@ -73,6 +73,8 @@ func TestPlan(t *testing.T) {
 		"or on another when it is not free":    {[]Device{phone("p1")}, []Lane{prefer(lane("v1", 1, 1, 1), "p2")}, "p1:v1"},
 		"another device after an error":        {[]Device{with(phone("p1"), "v1"), phone("p2")}, []Lane{avoid(lane("v1", 1, 1, 1), "p1")}, "p2:v1"},
 		"waiting for a busy one":               {[]Device{phone("p1"), serving(phone("p2"), "v2")}, []Lane{avoid(lane("v1", 1, 1, 1), "p1")}, ""},
+		"not behind the one it avoids":         {[]Device{serving(phone("p1"), "v1"), phone("p2")}, []Lane{avoid(lane("v1", 1, 1, 1), "p1")}, "p2:v1"},
+		"behind a third that serves it":        {[]Device{serving(phone("p1"), "v1"), phone("p2"), serving(phone("p3"), "v1")}, []Lane{avoid(lane("v1", 1, 1, 1), "p1")}, ""},
 		"the same when there is no other":      {[]Device{phone("p1"), cloud}, []Lane{avoid(lane("v1", 1, 1, 1), "p1")}, "p1:v1"},
 		"any is never a cloud":                 {[]Device{cloud}, []Lane{lane("v1", 1, 1, 1)}, ""},
 		"a cloud when asked for":               {[]Device{cloud, phone("p1")}, []Lane{target(lane("v1", 1, 1, 1), qgjob.TargetBrowserStack)}, "c1:v1"},
