@@ -128,6 +128,9 @@ func (p Project) readConfig(ctx context.Context) ([]PlaywrightProject, error) {
 		if ctx.Err() != nil {
 			return nil, failuref(qgjob.CauseProjectInvalid, "the config %s was not evaluated within %s: %w", p.rel(p.ConfigPath), inspectionTimeout, context.Cause(ctx))
 		}
+		if runErr == nil {
+			runErr = errors.New("it ended the runner, as when something that it imports calls process.exit")
+		}
 		return nil, failuref(qgjob.CauseProjectInvalid, "the config %s cannot be loaded: %s (%w)", p.rel(p.ConfigPath), firstLines(out, 20), runErr)
 	}
 	if files.err != nil {
@@ -228,6 +231,8 @@ func (p Project) Choose(kind qgjob.Target, name string) (PlaywrightProject, erro
 	switch {
 	case len(fit) == 1 && fit[0].Name == "":
 		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "the Playwright project for provider %s in %s has no name, which AppWright needs: give it one", fit[0].Provider, p.rel(p.ConfigPath))
+	case len(fit) == 1 && !runsOn(fit[0].Provider, kind):
+		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "Playwright project %q of %s has provider %q, which cannot run on target %s: the config has %s; name another one with --project", name, p.rel(p.ConfigPath), fit[0].Provider, kind, p.listProjects())
 	case len(fit) == 1:
 		return fit[0], nil
 	case name != "":
@@ -236,6 +241,13 @@ func (p Project) Choose(kind qgjob.Target, name string) (PlaywrightProject, erro
 		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "no Playwright project of %s has provider %q, which a job on target %s needs: it has %s; add one, or name one with --project", p.rel(p.ConfigPath), providers[kind], kind, p.listProjects())
 	}
 	return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "several Playwright projects of %s have provider %q: it has %s; name one with --project", p.rel(p.ConfigPath), providers[kind], p.listProjects())
+}
+
+// runsOn says whether a Playwright project can be made to run on a kind of device: what is for a phone runs
+// on an emulator, too, and the other way round.
+func runsOn(provider string, kind qgjob.Target) bool {
+	own := []string{providers[qgjob.TargetDevice], providers[qgjob.TargetEmulator]}
+	return provider == providers[kind] || slices.Contains(own, provider) && slices.Contains(own, providers[kind])
 }
 
 func (p Project) listProjects() string {

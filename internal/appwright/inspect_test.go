@@ -53,6 +53,7 @@ func TestInspectTellsWhatIsWrong(t *testing.T) {
 		"another config":      {func(string) error { return nil }, "e2e.config.ts", "e2e.config.ts is not in the test project"},
 		"a syntax error":      {write("appwright.config.ts", "export default {\n  projects: [\n"), "", "appwright.config.ts"},
 		"a config that fails": {write("appwright.config.ts", "throw new Error('no licence');"), "", "no licence"},
+		"a config that exits": {write("appwright.config.ts", "process.exit(0);"), "", "process.exit"},
 		"a missing module":    {write("appwright.config.ts", "import 'not-installed';"), "", "not-installed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +122,7 @@ func TestVersions(t *testing.T) {
 func TestChoose(t *testing.T) {
 	p := Project{Dir: "/p", ConfigPath: "/p/appwright.config.ts", Playwrights: []PlaywrightProject{
 		{Name: "phone", Provider: "local-device"}, {Name: "emulator", Provider: "emulator"}, {Name: "tablet emulator", Provider: "emulator"}, {Name: "unit"},
+		{Name: "cloud", Provider: "browserstack"},
 	}}
 	for _, c := range []struct {
 		kind qgjob.Target
@@ -132,7 +134,10 @@ func TestChoose(t *testing.T) {
 		{qgjob.TargetEmulator, "tablet emulator", "tablet emulator", ""},
 		{qgjob.TargetEmulator, "phone", "phone", ""},
 		{qgjob.TargetEmulator, "", "", `several Playwright projects of appwright.config.ts have provider "emulator"`},
-		{qgjob.TargetBrowserStack, "", "", `it has "phone" (local-device), "emulator" (emulator), "tablet emulator" (emulator), "unit" (no provider)`},
+		{qgjob.TargetDevice, "none", "", `it has "phone" (local-device), "emulator" (emulator), "tablet emulator" (emulator), "unit" (no provider)`},
+		{qgjob.TargetBrowserStack, "", "cloud", ""},
+		{qgjob.TargetDevice, "unit", "", `Playwright project "unit" of appwright.config.ts has provider "", which cannot run on target device`},
+		{qgjob.TargetEmulator, "cloud", "", `has provider "browserstack", which cannot run on target emulator`},
 		{qgjob.TargetDevice, "tablet", "", `no Playwright project named "tablet"`},
 	} {
 		got, err := p.Choose(c.kind, c.name)

@@ -226,7 +226,7 @@ func place(t reportedTest, name func(string) string) string {
 var (
 	regexpNoTests      = regexp.MustCompile(`(?m)^(Error: )?No tests found`)
 	regexpUnreachable  = regexp.MustCompile(`FetchError|ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EAI_AGAIN`)
-	regexpRanOutOfTime = regexp.MustCompile(`Timed out waiting .* for the entire test run`)
+	regexpRanOutOfTime = regexp.MustCompile(`Timed out waiting [\d.]+s for the .* to run`)
 )
 
 // topLevelVerdict reads the errors that belong to no test: the spec could not be loaded, the global setup

@@ -184,6 +184,16 @@ func TestRunsWithoutABelievableReport(t *testing.T) {
 	}
 }
 
+// The text is Playwright 1.49.1's.
+func TestTheConfigsGlobalTimeout(t *testing.T) {
+	r := recorded(t, "passed")
+	r.Tests[0].Status, r.Tests[0].Last.Status = "skipped", "interrupted"
+	r.Errors = []reportedError{{Text: "Timed out waiting 3s for the test suite to run"}}
+	if result := observed(r, 1).result(inProject); result.Outcome != qgjob.OutcomeTimedOut {
+		t.Errorf("%s %s %q", result.Outcome, result.Cause, result.Message)
+	}
+}
+
 func TestReportsThatContradictThemselves(t *testing.T) {
 	for name, content := range map[string]string{
 		"no JSON":                 `x`,
