@@ -151,7 +151,7 @@ func (f JobFilter) bySequence(low, high int64) (string, []any) {
 }
 
 func (f JobFilter) byRanges(orgs []string, low, high int64) (string, []any) {
-	args := []any{low, high, f.Limit + 1}
+	args := []any{-low, -high, f.Limit + 1}
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
@@ -163,9 +163,9 @@ func (f JobFilter) byRanges(orgs []string, low, high int64) (string, []any) {
 	if f.Target != "" {
 		targets = []qgjob.Target{f.Target}
 	}
-	app := ""
+	app, order := "", "-seq" // the order of jobs_of_organization
 	if f.AppVersionID != "" {
-		app = " and app_version_id = " + arg(f.AppVersionID)
+		app, order = " and app_version_id = "+arg(f.AppVersionID), "0 - seq" // of jobs_of_app_version
 	}
 	var ranges []string
 	for _, org := range orgs {
@@ -173,8 +173,8 @@ func (f JobFilter) byRanges(orgs []string, low, high int64) (string, []any) {
 		for _, target := range targets {
 			for _, state := range states {
 				ranges = append(ranges, fmt.Sprintf(
-					`select seq from (select seq from jobs where %s and target = %s and state = %s and seq >= $1 and seq < $2 order by seq desc limit $3) as r%d`,
-					where, arg(target), arg(state), len(ranges)))
+					`select seq from (select seq from jobs where %s and target = %s and state = %s and %[4]s <= $1 and %[4]s > $2 order by %[4]s limit $3) as r%[5]d`,
+					where, arg(target), arg(state), order, len(ranges)))
 			}
 		}
 	}

@@ -32,7 +32,7 @@ const (
 var postgresDialect = &dialect{
 	kind:      "postgresql",
 	setwise:   true,
-	begin:     []string{"begin", fmt.Sprintf("select pg_advisory_xact_lock(%d)", writeLock)},
+	begin:     []string{"begin isolation level read committed", fmt.Sprintf("select pg_advisory_xact_lock(%d)", writeLock)},
 	clock:     "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint",
 	snapshot:  &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
 	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed}", ""),
@@ -42,8 +42,8 @@ var postgresDialect = &dialect{
 		select {1}, oldest.seq {from,} lateral (
 			select seq from jobs
 			where org_id = {2} and app_version_id = {3} and target = {4} and priority = {5}
-				and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq >= {8}
-			order by seq limit {9}
+				and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq + 0 >= {8}
+			order by seq + 0 limit {9}
 		) as oldest`),
 }
 
@@ -98,7 +98,7 @@ func translatePostgres(err error) error {
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database does not answer: %v", err), Err: err}
 	}
 	switch e.Code[:2] {
-	case "08", "25", "40", "53", "57", "58": // connection, state, rollback, resources, intervention, system
+	case "08", "25", "40", "53", "55", "57", "58": // connection, state, rollback, resources, lock, intervention, system
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database cannot take it now: %v", err), Err: err}
 	}
 	return &qgjob.Error{Code: qgjob.CodeInternal, Message: fmt.Sprintf("the database refused a statement: %v", err), Err: err}

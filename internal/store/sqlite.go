@@ -30,8 +30,8 @@ var sqliteDialect = &dialect{
 	claim: newBulk("itttittii", `
 		select {1}, seq from jobs
 		where org_id = {2} and app_version_id = {3} and target = {4} and priority = {5}
-			and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq >= {8}
-		order by seq limit {9}`),
+			and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq + 0 >= {8}
+		order by seq + 0 limit {9}`),
 }
 
 // openSQLite opens the file for one writer and a few readers. WAL lets them go on beside each other;

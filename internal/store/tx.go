@@ -219,8 +219,8 @@ var (
 			oldest_seq = coalesce((
 				select j.seq from jobs j
 				where j.org_id = lanes.org_id and j.app_version_id = lanes.app_version_id and j.target = lanes.target and j.priority = lanes.priority
-					and j.prefer_device = lanes.prefer_device and j.avoid_device = lanes.avoid_device and j.state = 'queued' and j.seq >= lanes.oldest_seq
-				order by j.seq limit 1), 0)
+					and j.prefer_device = lanes.prefer_device and j.avoid_device = lanes.avoid_device and j.state = 'queued' and j.seq + 0 >= lanes.oldest_seq
+				order by j.seq + 0 limit 1), 0)
 		{from}
 		where org_id = {1} and app_version_id = {2} and target = {3} and priority = {4} and prefer_device = {5} and avoid_device = {6}`)
 )

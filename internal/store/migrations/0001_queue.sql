@@ -45,9 +45,12 @@ create table jobs (
   started_at_ms bigint not null default 0,
   ended_at_ms bigint not null default 0
 );
-create index jobs_in_lane on jobs (org_id, app_version_id, target, priority, prefer_device, avoid_device, seq) where state = 'queued';
-create index jobs_of_organization on jobs (org_id, target, state, seq);
-create index jobs_of_app_version on jobs (org_id, app_version_id, target, state, seq);
+-- Each of these indexes orders by an expression of its own, and the statements made for it ask for that order.
+-- So no planner can take another one, least of all the primary key, and walk through a million rows of other
+-- lanes, versions or states in search of a few, because its statistics make that look as good.
+create index jobs_in_lane on jobs (org_id, app_version_id, target, priority, prefer_device, avoid_device, (seq + 0)) where state = 'queued';
+create index jobs_of_organization on jobs (org_id, target, state, (-seq));
+create index jobs_of_app_version on jobs (org_id, app_version_id, target, state, (0 - seq));
 
 create table events (
   job_seq bigint not null,
