@@ -41,9 +41,8 @@ func (r Run) environment(t tools, proxyPort int) []string {
 		"ANDROID_HOME="+t.path("sdk"),
 		"ANDROID_SDK_ROOT="+t.path("sdk"),
 		"JAVA_HOME="+t.path("sdk"), // AppWright asks that it be set, and nothing here runs Java
-		"PLAYWRIGHT_JSON_OUTPUT_FILE="+t.path("report.json"),
-		"PLAYWRIGHT_JSON_OUTPUT_NAME="+t.path("report.json"), // the name before Playwright 1.49
-		"PLAYWRIGHT_BLOB_OUTPUT_DIR="+r.artifact("blob-report"),
+		"QGJOB_REPORT="+t.path("report.json"),
+		"QGJOB_BLOB_DIR="+r.artifact("blob-report"),
 	)
 	if r.App.Path != "" {
 		env = append(env, "QGJOB_BUILD_PATH="+t.path(buildName))

@@ -144,7 +144,7 @@ func (r Run) arguments(t tools) []string {
 		"--config", r.ConfigPath,
 		"--workers=1", "--retries=0", "--shard=1/1", "--forbid-only",
 		"--timeout=" + strconv.FormatInt(r.TestTimeout.Milliseconds(), 10),
-		"--reporter=list,json,blob," + t.path("reporter.cjs"),
+		"--reporter=" + t.path("reporter.cjs") + ",list,json,blob",
 		"--output", r.artifact("test-results"),
 		"--project", r.Playwright,
 	}

@@ -9,6 +9,7 @@ const MAX_ERROR = 16 << 10; // a result keeps less, without the colours
 
 class EventReporter {
   constructor() {
+    keepReports();
     this.file = fs.openSync(process.env.QGJOB_EVENTS, "a");
     this.bodyEnded = new Set();
   }
@@ -76,6 +77,15 @@ class EventReporter {
       error: (result.error?.message ?? "").slice(0, MAX_ERROR),
     });
   }
+}
+
+// The reporters that decide and that are kept learn their paths from variables, which a config may set for
+// its own ones. This reporter is made before them.
+function keepReports() {
+  if (!process.env.QGJOB_REPORT) return;
+  process.env.PLAYWRIGHT_JSON_OUTPUT_FILE = process.env.QGJOB_REPORT;
+  process.env.PLAYWRIGHT_JSON_OUTPUT_NAME = process.env.QGJOB_REPORT; // the name before Playwright 1.49
+  process.env.PLAYWRIGHT_BLOB_OUTPUT_DIR = process.env.QGJOB_BLOB_DIR;
 }
 
 function title(test) {

@@ -1,5 +1,7 @@
 import { defineConfig, Platform } from "appwright";
 
+process.env.PLAYWRIGHT_JSON_OUTPUT_NAME = process.env.PLAYWRIGHT_JSON_OUTPUT_FILE = "results/mine.json";
+
 // Everything that a user's config may say and a run must not be disturbed by.
 export default defineConfig({
   reporter: [["html", { open: "always" }], ["dot"]],
