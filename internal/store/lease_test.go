@@ -135,6 +135,21 @@ func TestAnAttemptThatWasGivenUpEndsWithItsLease(t *testing.T) {
 	})
 }
 
+// A worker that was forgotten and registers again asks again: nothing waits by the poll that it had out.
+func TestAPollOfAForgottenWorkerEnds(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1")
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}})
+		q.advance(DefaultLease)
+		first(q.Reap(t.Context()))
+		q.worker("w1", "p1")
+		answer, err := q.Assignments(t.Context(), "w1", q.polls["w1"], []string{"p1"})
+		if must(t, answer, err); !answer.Superseded {
+			t.Fatalf("the poll goes on waiting: %+v", answer)
+		}
+	})
+}
+
 func TestNeverDeliveredCostsNothing(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		j := q.submit("v1", "tests/a.spec.js")[0]

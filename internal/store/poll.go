@@ -224,7 +224,8 @@ func handOut(open []openAttempt, free []string, leases []Lease) (assignments []A
 }
 
 // Assignments returns what has come up for a waiting poll: open attempts of its free devices, and cancels
-// not told yet. Superseded when a newer poll of the worker took over, or the worker is gone.
+// not told yet. Superseded when a newer poll of the worker took over, or the worker is gone, or was gone and
+// registered again: no device waits by this poll any more.
 func (s *Store) Assignments(ctx context.Context, workerID string, seq int64, free []string) (PollAnswer, error) {
 	var newest []int64
 	err := s.query(ctx, func(row scanner) error {
@@ -236,7 +237,7 @@ func (s *Store) Assignments(ctx context.Context, workerID string, seq int64, fre
 	if err != nil {
 		return PollAnswer{}, err
 	}
-	if len(newest) == 0 || newest[0] > seq {
+	if len(newest) == 0 || newest[0] != seq {
 		return PollAnswer{Superseded: true}, nil
 	}
 	var open []openAttempt
