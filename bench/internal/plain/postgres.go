@@ -2,24 +2,24 @@ package plain
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"qgjob/internal/store"
 )
 
 // postgresWriter writes to PostgreSQL: a transaction is one round trip, and takes the rows as arrays.
 type postgresWriter struct{ conn *pgx.Conn }
 
 func openPostgres(ctx context.Context, url string) (writer, error) {
+	if err := migrate(ctx, store.Options{DatabaseURL: url}); err != nil {
+		return nil, err
+	}
 	conn, err := pgx.Connect(ctx, url)
 	if err != nil {
 		return nil, err
-	}
-	words := strings.NewReplacer("{key}", "bigint primary key", "{keyed}", "")
-	if _, err := conn.Exec(ctx, words.Replace(schema)); err != nil {
-		return nil, errors.Join(err, conn.Close(ctx))
 	}
 	return &postgresWriter{conn}, nil
 }

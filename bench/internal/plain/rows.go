@@ -1,8 +1,8 @@
 // Package plain writes the rows of a submit with nothing around them: in plain batched transactions, as the
 // databases' own limit, and as the group-committing backend of a bare HTTP server.
 //
-// The rows, keys and indexes are those that qgjob keeps for a submit: the run, its jobs, their first events, the
-// idempotency key, and what its lane and its organization count. What qgjob does to know them (looking up keys and
+// The rows are those that qgjob keeps for a submit, in its own tables with their indexes: the run, its jobs, their
+// first events, the idempotency key, and what its lane and its organization count. What qgjob does to know them (looking up keys and
 // builds, checks, decisions) is left out.
 package plain
 
@@ -15,39 +15,17 @@ import (
 
 	"qgjob/bench/internal/thin"
 	"qgjob/internal/api"
+	"qgjob/internal/store"
 )
 
-// schema holds for both databases but for the words in braces, as qgjob's own does.
-const schema = `
-create table counters (org_id text not null, name text not null, value bigint not null, primary key (org_id, name)) {keyed};
-create table runs (
-	seq {key}, id text not null unique, org_id text not null, app_version_id text not null, previous_id text not null,
-	bundle_sha256 text not null, build_sha256 text not null, project text not null, config_path text not null,
-	jobs bigint not null, submitted_at_ms bigint not null);
-create table jobs (
-	seq {key}, id text not null unique, run_seq bigint not null, org_id text not null, app_version_id text not null,
-	target text not null, priority bigint not null, test_path text not null, state text not null,
-	cause text not null default '', message text not null default '', flaky boolean not null default false,
-	attempts bigint not null default 0, test_failures bigint not null default 0, infra_errors bigint not null default 0,
-	prefer_device text not null default '', avoid_device text not null default '', events bigint not null,
-	started_at_ms bigint not null default 0, ended_at_ms bigint not null default 0);
-create index jobs_in_lane on jobs (org_id, app_version_id, target, priority, prefer_device, avoid_device, seq) where state = 'queued';
-create index jobs_of_organization on jobs (org_id, target, state, seq);
-create index jobs_of_app_version on jobs (org_id, app_version_id, target, state, seq);
-create table events (
-	job_seq bigint not null, seq bigint not null, org_id text not null, trigger text not null, state text not null,
-	attempt bigint not null, device_id text not null, outcome text not null, cause text not null, message text not null,
-	at_ms bigint not null, primary key (job_seq, seq)) {keyed};
-create table lanes (
-	org_id text not null, app_version_id text not null, target text not null, priority bigint not null,
-	prefer_device text not null, avoid_device text not null, queued bigint not null, oldest_seq bigint not null,
-	primary key (org_id, app_version_id, target, priority, prefer_device, avoid_device)) {keyed};
-create index lanes_by_urgency on lanes (target, priority, oldest_seq) where queued > 0;
-create table idempotency_keys (
-	org_id text not null, key text not null, body_hash text not null, run_seq bigint not null, created_at_ms bigint not null,
-	primary key (org_id, key)) {keyed};
-create index idempotency_keys_by_age on idempotency_keys (created_at_ms);
-`
+// migrate gives a database qgjob's own tables and indexes.
+func migrate(ctx context.Context, o store.Options) error {
+	s, err := store.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
 
 // table is how rows get into one table. kinds tells the columns' types: t text, i integer.
 type table struct {
@@ -67,17 +45,23 @@ const (
 )
 
 var tables = []table{
-	runs: {into: "runs", kinds: "itttttttt" + "ii"},
+	runs: {
+		into:  "runs (seq, id, org_id, app_version_id, previous_id, bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)",
+		kinds: "itttttttt" + "ii",
+	},
 	jobs: {
 		into:  "jobs (seq, id, run_seq, org_id, app_version_id, target, test_path, priority, state, events)",
 		kinds: "itittttiti",
 	},
-	events: {into: "events", kinds: "iitttitttti"},
-	keys:   {into: "idempotency_keys", kinds: "tttii"},
-	lanes: {into: "lanes", kinds: "tttittii", rest: `
+	events: {
+		into:  "events (job_seq, seq, org_id, trigger, state, attempt, device_id, outcome, cause, message, at_ms)",
+		kinds: "iitttitttti",
+	},
+	keys: {into: "idempotency_keys (org_id, key, body_hash, run_seq, created_at_ms)", kinds: "tttii"},
+	lanes: {into: "lanes (org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq)", kinds: "tttittii", rest: `
 		on conflict (org_id, app_version_id, target, priority, prefer_device, avoid_device)
 		do update set queued = lanes.queued + excluded.queued`},
-	counters: {into: "counters", kinds: "tti", rest: `
+	counters: {into: "counters (org_id, name, value)", kinds: "tti", rest: `
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`},
 }
 

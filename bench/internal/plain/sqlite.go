@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	_ "modernc.org/sqlite" // the driver that qgjob uses
+
+	"qgjob/internal/store"
 )
 
 // sqliteWriter writes to SQLite with qgjob's durability: WAL and synchronous=FULL.
@@ -20,13 +22,12 @@ type sqliteWriter struct {
 const chunk = 32
 
 func openSQLite(ctx context.Context, path string) (writer, error) {
+	if err := migrate(ctx, store.Options{Path: path}); err != nil {
+		return nil, err
+	}
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(wal)&_pragma=synchronous(full)&_pragma=cache_size(-16384)")
 	if err != nil {
 		return nil, err
-	}
-	words := strings.NewReplacer("{key}", "integer primary key", "{keyed}", "without rowid")
-	if _, err := db.ExecContext(ctx, words.Replace(schema)); err != nil {
-		return nil, errors.Join(err, db.Close())
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
