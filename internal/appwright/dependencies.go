@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"syscall"
@@ -28,7 +30,8 @@ const lockPoll = 200 * time.Millisecond
 // Dependencies sees to it that the project has its npm packages. Those that are there already are kept.
 // Otherwise they are installed once for each lockfile into cacheDir, and the project gets a link named
 // node_modules; without a lockfile, package.json is what they are known by. Several jobs, also in several
-// processes, may ask for the same at once: one installs, the others wait. What npm prints goes to log.
+// processes, may ask for the same at once: one installs, the others wait. A project whose packages need its
+// own files gets them installed in itself, each time anew. What npm prints goes to log.
 func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Writer) error {
 	link := filepath.Join(projectDir, "node_modules")
 	if _, err := os.Stat(link); err == nil {
@@ -57,6 +60,14 @@ func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Write
 			return nil
 		}
 	}
+	if needsProject(manifest) {
+		fmt.Fprintln(log, "[qgjob] package.json has an install script, a workspace or a file: dependency: the packages are installed for this job alone")
+		if err := npmInstall(ctx, projectDir, files, log); err != nil {
+			os.RemoveAll(link) // half of the packages are none
+			return err
+		}
+		return nil
+	}
 	home, err := installOnce(ctx, cacheDir, files, log)
 	if err != nil {
 		return err
@@ -65,6 +76,38 @@ func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Write
 		return hostFailure("link the project's dependencies", err)
 	}
 	return nil
+}
+
+// installScripts are those of a project itself that npm runs when it installs (npm's documentation, "scripts").
+var installScripts = []string{"preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare"}
+
+// needsProject says whether an install needs more of the project than what names its packages: scripts of
+// its own, workspaces, packages that are directories of it. A manifest that cannot be read is for npm to
+// complain about.
+func needsProject(manifest []byte) bool {
+	var m struct {
+		Scripts              map[string]string
+		Workspaces           json.RawMessage
+		Dependencies         map[string]string
+		DevDependencies      map[string]string
+		OptionalDependencies map[string]string
+	}
+	if json.Unmarshal(manifest, &m) != nil {
+		return false
+	}
+	for _, script := range installScripts {
+		if m.Scripts[script] != "" {
+			return true
+		}
+	}
+	for _, list := range []map[string]string{m.Dependencies, m.DevDependencies, m.OptionalDependencies} {
+		for _, wanted := range list {
+			if strings.HasPrefix(wanted, "file:") || strings.HasPrefix(wanted, "link:") || strings.HasPrefix(wanted, ".") {
+				return true
+			}
+		}
+	}
+	return len(m.Workspaces) > 0
 }
 
 // installOnce returns the directory that holds the packages which the files ask for.
@@ -125,11 +168,11 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 	}
 	limited, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	tail := &tailWriter{}
-	output := io.MultiWriter(&syncWriter{w: log}, tail)
+	tail := &tailWriter{size: npmTail}
+	both := io.MultiWriter(&syncWriter{w: log}, tail)
 	process, err := startProcess(command{
 		path: npm, args: []string{verb, "--no-audit", "--no-fund", "--no-progress", "--include=dev"}, dir: dir,
-		env: npmEnvironment(os.Environ()), stdout: output, stderr: output,
+		env: npmEnvironment(os.Environ()), stdout: both, stderr: both,
 	})
 	if err != nil {
 		return hostFailure("start npm", err)
@@ -138,7 +181,7 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 	if err := os.MkdirAll(filepath.Join(dir, "node_modules"), 0o755); err != nil { // npm makes none where there is nothing to install
 		return hostFailure("make node_modules", err)
 	}
-	said := tailLines(tail.String(), 20)
+	output, said := tail.String(), npmSaid(tail.String())
 	switch {
 	case ctx.Err() != nil:
 		return failuref(qgjob.CauseCanceled, "npm %s was stopped: %w", verb, context.Cause(ctx))
@@ -146,12 +189,35 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 		return nil
 	case limited.Err() != nil:
 		return failuref(qgjob.CauseSetupTimedOut, "npm %s had not ended after %s: %s", verb, installTimeout, said)
-	case strings.Contains(said, "ENOSPC"):
+	case strings.Contains(output, "ENOSPC"):
 		return failuref(qgjob.CauseHostDiskFull, "npm %s found no room on the worker's host: %s", verb, said)
-	case npmProjectFault.MatchString(said):
+	case npmProjectFault.MatchString(output):
 		return failuref(qgjob.CauseProjectInvalid, "npm %s refused the test project's dependencies: %s", verb, said)
+	case ownScriptFailed(dir, output):
+		return failuref(qgjob.CauseProjectInvalid, "an install script of the test project's package.json failed in npm %s: %s", verb, said)
 	}
 	return failuref(qgjob.CauseTransferFailed, "npm %s failed (%s): %s", verb, exit, said)
+}
+
+// npmTail is how much of npm's output is looked at: more than its help, which it appends to some errors.
+const npmTail = 64 << 10
+
+// npmCode begins what npm has to say about a failure that it has a name for.
+var npmCode = regexp.MustCompile(`(?m)^npm (error|ERR!) code E.*`)
+
+// npmSaid is the part of npm's output that tells what is wrong.
+func npmSaid(output string) string {
+	output = stripANSI(output)
+	if at := npmCode.FindStringIndex(output); at != nil {
+		told, _, _ := strings.Cut(output[at[0]:], "Usage:")
+		return strings.TrimSpace(firstLines([]byte(told), 20))
+	}
+	return tailLines(output, 20)
+}
+
+// ownScriptFailed says that what failed is a script of the project in dir, and not one of a package.
+func ownScriptFailed(dir, output string) bool {
+	return strings.Contains(output, " command failed\n") && strings.Contains(output, " path "+dir+"\n")
 }
 
 // dependencyKey names what the files ask for, on this kind of host: packages may hold compiled code.

@@ -100,6 +100,44 @@ func TestDependenciesThatAreThereAreKept(t *testing.T) {
 	}
 }
 
+// Workspaces, directories as packages and the project's own scripts need its files.
+func TestDependenciesThatNeedTheProject(t *testing.T) {
+	for name, manifest := range map[string]string{
+		"a script":    `{"scripts":{"postinstall":"node scripts/patch.js"}}`,
+		"workspaces":  `{"workspaces":["packages/*"]}`,
+		"a directory": `{"devDependencies":{"pages":"file:./pages"}}`,
+	} {
+		calls := fakeNPM(t, "cat pages >/dev/null && "+installs)
+		dir := npmProject(t, map[string]string{"package.json": manifest, "package-lock.json": "{}", "pages": ""})
+		if err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard); err != nil || len(calls()) != 1 {
+			t.Errorf("%s: %v, npm was called as %v", name, err, calls())
+		}
+		if info, err := os.Lstat(filepath.Join(dir, "node_modules")); err != nil || !info.IsDir() {
+			t.Errorf("%s: node_modules is %v, %v", name, info, err)
+		}
+	}
+
+	fakeNPM(t, `mkdir node_modules; printf 'npm error code 1\nnpm error path %s\nnpm error command failed\nnpm error command sh -c node scripts/patch.js\n' "$PWD"; exit 1`)
+	dir := npmProject(t, map[string]string{"package.json": `{"scripts":{"prepare":"node scripts/patch.js"}}`})
+	err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard)
+	if failure, _ := errors.AsType[*Failure](err); failure == nil || failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, "node scripts/patch.js") {
+		t.Errorf("a script that fails: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "node_modules")); err == nil {
+		t.Error("half of an install is left as if it were whole")
+	}
+}
+
+// npm 10 ends an EUSAGE with its help.
+func TestWhatNPMSaysStandsBeforeItsHelp(t *testing.T) {
+	fakeNPM(t, `echo "npm error code EUSAGE"; for i in $(seq 300); do echo "npm error Missing: left-pad@1.3.$i from lock file"; done; echo "npm error Usage:"; for i in $(seq 40); do echo "npm error --option-$i"; done; exit 1`)
+	err := Dependencies(t.Context(), npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"}), t.TempDir(), io.Discard)
+	failure, _ := errors.AsType[*Failure](err)
+	if failure == nil || failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, "left-pad@1.3.1 ") || strings.Contains(failure.Message, "--option") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAnInterruptedInstallIsNoInstall(t *testing.T) {
 	cache := t.TempDir()
 	dir := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"})

@@ -117,7 +117,7 @@ func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (o
 	}
 	limited, cancel := context.WithTimeout(ctx, r.Deadline)
 	defer cancel()
-	tail := &tailWriter{}
+	tail := &tailWriter{size: tailSize}
 	output := io.MultiWriter(out, tail)
 	seen := observation{began: time.Now()}
 	process, err := startProcess(command{
@@ -211,20 +211,19 @@ func (s *syncWriter) logf(format string, args ...any) {
 const tailSize = 4 << 10
 
 // tailWriter remembers the end of what is written to it. One goroutine writes at a time.
-type tailWriter struct{ b []byte }
+type tailWriter struct {
+	size int
+	b    []byte
+}
 
 func (t *tailWriter) Write(b []byte) (int, error) {
 	t.b = append(t.b, b...)
-	if len(t.b) > 2*tailSize {
-		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
+	if len(t.b) > 2*t.size {
+		t.b = append(t.b[:0], t.b[len(t.b)-t.size:]...)
 	}
 	return len(b), nil
 }
 
 func (t *tailWriter) String() string {
-	b := t.b
-	if len(b) > tailSize {
-		b = b[len(b)-tailSize:]
-	}
-	return string(b)
+	return string(t.b[max(0, len(t.b)-t.size):])
 }
