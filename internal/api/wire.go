@@ -152,8 +152,7 @@ type RefusedDevice struct {
 }
 
 // HeartbeatRequest keeps a worker, its devices and its leases alive: POST /v1/workers/{id}/heartbeat.
-// It carries every device and every lease that the worker has: a lease that the server gave and the worker
-// does not know goes back to the queue without cost.
+// It carries every device and every lease that the worker has.
 type HeartbeatRequest struct {
 	Devices []DeviceReport `json:"devices" maxItems:"1000" nullable:"false"`
 	Leases  []Lease        `json:"leases" maxItems:"1000" nullable:"false"`
@@ -174,7 +173,8 @@ type HeartbeatResponse struct {
 
 // PollRequest hands in results and asks for work: POST /v1/workers/{id}/poll. It is answered at the first
 // assignment or cancel, or after WaitMS; one that carries results within a tenth of a second, so that the
-// worker hears what became of them. A poll with a higher Seq supersedes the ones before it.
+// worker hears what became of them. A poll with a higher Seq supersedes the ones before it. An attempt that
+// the server gave to a free device and that Leases does not list was lost with an answer: it is given again.
 type PollRequest struct {
 	Seq     int64           `json:"seq" doc:"higher than that of the worker's poll before"`
 	WaitMS  int64           `json:"wait_ms" minimum:"0" maximum:"60000"`
