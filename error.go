@@ -3,6 +3,8 @@ package qgjob
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 )
 
 // Code is the stable name of a kind of error. It travels in the body of every error answer.
@@ -30,6 +32,14 @@ type Error struct {
 func (e *Error) Error() string { return e.Message }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// LogValue is the message and the cause, which a message for clients may leave out.
+func (e *Error) LogValue() slog.Value {
+	if e.Err == nil || strings.Contains(e.Message, e.Err.Error()) {
+		return slog.StringValue(e.Message)
+	}
+	return slog.StringValue(e.Message + " (" + e.Err.Error() + ")")
+}
 
 // Errorf makes an Error of a code; %w wraps as in fmt.Errorf.
 func Errorf(code Code, format string, args ...any) error {

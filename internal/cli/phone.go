@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -142,7 +143,11 @@ func (o *phoneAPKOptions) run() error {
 	if err != nil {
 		return exitf(exitUsage, "%s: %v", o.description, err)
 	}
-	if err := os.WriteFile(o.output, data, 0o644); err != nil {
+	err = os.MkdirAll(filepath.Dir(o.output), 0o755)
+	if err == nil {
+		err = os.WriteFile(o.output, data, 0o644)
+	}
+	if err != nil {
 		return exitf(exitInfrastructure, "the APK cannot be written: %v", err)
 	}
 	return nil

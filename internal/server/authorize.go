@@ -98,14 +98,20 @@ func principalOf(ctx context.Context) Principal {
 	return ctx.Value(principalKey{}).(Principal)
 }
 
+// open says whether a path is for everybody: monitoring, and what a browser shows of the API, which holds
+// nobody's data.
+func open(path string) bool {
+	return path == "/health" || path == "/docs" || strings.HasPrefix(path, "/docs/") || path == "/openapi.json" || path == "/openapi.yaml"
+}
+
 // authorize decides who makes a request: the one place where it is decided. With tokens, everything but
-// /health needs one. Without, the server is on loopback and trusts this machine's users, but neither
+// /health and the API's documentation needs one. Without, the server is on loopback and trusts this machine's users, but neither
 // their browsers' other pages nor names that somebody else's DNS points at it.
 func (s *Server) authorize(r *http.Request) (Principal, error) {
 	if len(s.tokens) == 0 {
 		return Principal{}, checkLocal(r)
 	}
-	if r.URL.Path == "/health" {
+	if open(r.URL.Path) {
 		return Principal{}, nil
 	}
 	scheme, text, _ := strings.Cut(r.Header.Get("Authorization"), " ")

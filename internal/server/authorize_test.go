@@ -73,14 +73,19 @@ func TestWithTokensEachRequestNeedsOne(t *testing.T) {
 	}
 	sum := sha256.Sum256([]byte(first))
 	for _, header := range []string{"", "Bearer", "Bearer ", "Bearer " + first[1:], "Bearer " + strings.ToUpper(first), "Basic " + first, first, "Bearer " + string(sum[:8])} {
-		for _, path := range []string{"/v1/queue", "/v1/nothing", "/docs/", "/openapi.json", "/metrics"} {
+		for _, path := range []string{"/v1/queue", "/v1/nothing", "/metrics"} {
 			a := r.do(http.MethodGet, path, "", "Authorization", strings.Map(printable, header))
 			if p := a.problem(t); a.status != http.StatusUnauthorized || p.Code != qgjob.CodeUnauthorized || a.header.Get("WWW-Authenticate") == "" {
 				t.Errorf("%s with %q: %d %s", path, header, a.status, a.body)
 			}
 		}
-		if a := r.do(http.MethodGet, "/health", ""); a.status != http.StatusOK {
-			t.Errorf("/health: %d", a.status)
+		for _, path := range []string{"/health", "/docs/", "/openapi.json"} {
+			if a := r.do(http.MethodGet, path, ""); a.status != http.StatusOK {
+				t.Errorf("%s without a token: %d", path, a.status)
+			}
+		}
+		if a := r.do(http.MethodGet, "/docs/../v1/queue", ""); a.status == http.StatusOK {
+			t.Errorf("the way through the documentation is open: %s", a.body)
 		}
 	}
 	r.Token = "wrong"

@@ -11,6 +11,13 @@ import (
 	"qgjob"
 )
 
+// What clients are told of a database error. What the database said names hosts and users: it is for logs.
+const (
+	databaseAway    = "the database does not answer: try again later"
+	databaseBusy    = "the database cannot take it now: try again later"
+	databaseRefused = "the database refused a statement"
+)
+
 // dialect is everything in which the two databases differ, apart from how they are opened.
 type dialect struct {
 	kind      string

@@ -95,11 +95,11 @@ func openPostgres(ctx context.Context, databaseURL string) (write, read *sql.DB,
 func translatePostgres(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
-		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database does not answer: %v", err), Err: err}
+		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseAway, Err: err}
 	}
 	switch e.Code[:2] {
 	case "08", "25", "40", "53", "55", "57", "58": // connection, state, rollback, resources, lock, intervention, system
-		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database cannot take it now: %v", err), Err: err}
+		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseBusy, Err: err}
 	}
-	return &qgjob.Error{Code: qgjob.CodeInternal, Message: fmt.Sprintf("the database refused a statement: %v", err), Err: err}
+	return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
 }

@@ -44,6 +44,14 @@ func openSQLite(ctx context.Context, path string) (write, read *sql.DB, err erro
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, nil, fmt.Errorf("make the database's directory: %w", err)
 	}
+	// SQLite would let everybody on the machine read it, and gives its log the mode of the file.
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the database: %w", err)
+	}
+	if err := file.Close(); err != nil {
+		return nil, nil, fmt.Errorf("open the database: %w", err)
+	}
 	open := func(connections int, pragmas ...string) (*sql.DB, error) {
 		q := url.Values{"_pragma": append([]string{"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "temp_store(memory)"}, pragmas...)}
 		db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String())
@@ -71,12 +79,12 @@ func openSQLite(ctx context.Context, path string) (write, read *sql.DB, err erro
 func translateSQLite(err error) error {
 	e, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
-		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database does not answer: %v", err), Err: err}
+		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseAway, Err: err}
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_INTERRUPT,
 		sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM:
-		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: fmt.Sprintf("the database cannot take it now: %v", err), Err: err}
+		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseBusy, Err: err}
 	}
-	return &qgjob.Error{Code: qgjob.CodeInternal, Message: fmt.Sprintf("the database refused a statement: %v", err), Err: err}
+	return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
 }
