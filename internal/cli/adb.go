@@ -32,6 +32,9 @@ const adbScript = `(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&
 // adbStart is how long an adb server may take to answer.
 const adbStart = 15 * time.Second
 
+// adbStop is how long the end of a server may take that is not a child of this process.
+const adbStop = 5 * time.Second
+
 // startADB starts the server on a free port and returns when it answers. It keeps its keys under home.
 func startADB(ctx context.Context, home string) (_ *adbServer, err error) {
 	path, err := exec.LookPath("adb")
@@ -93,14 +96,17 @@ func (s *adbServer) answers(ctx context.Context) error {
 	}
 }
 
-// close ends the server and what it started. It is there for nobody else.
+// close ends the server and what it started. It is there for nobody else. Had it died, adb itself has started
+// another on its port for whoever asked next: that one ends, too.
 func (s *adbServer) close() error {
 	err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
 	if errors.Is(err, syscall.ESRCH) {
 		err = nil
 	}
 	<-s.exited
-	return errors.Join(err, s.lifeline.Close())
+	asking, cancel := context.WithTimeout(context.Background(), adbStop)
+	defer cancel()
+	return errors.Join(err, s.lifeline.Close(), adb.Client{Port: s.port}.Stop(asking))
 }
 
 // freePort finds a port of the loopback interface that nobody uses now.

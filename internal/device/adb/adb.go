@@ -59,6 +59,18 @@ func (c Client) Start(ctx context.Context, adbPath string) error {
 	return err
 }
 
+// Stop ends the server. Where none answers, there is nothing to do.
+func (c Client) Stop(ctx context.Context) error {
+	conn, err := c.request(ctx, "host:kill")
+	if errors.Is(err, ErrNoServer) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // Version is the server's protocol version.
 func (c Client) Version(ctx context.Context) (int, error) {
 	answer, err := c.query(ctx, "host:version")
