@@ -15,8 +15,12 @@ import (
 	"qgjob/internal/device"
 )
 
-// releaseTime bounds what is done on a device after a run.
-const releaseTime = 30 * time.Second
+const (
+	// releaseTime bounds what is done on a device after a run.
+	releaseTime = 30 * time.Second
+	// releasePatience is how long a result waits for its device to be ready.
+	releasePatience = time.Second
+)
 
 var errSetupTime = errors.New("the setup took too long")
 
@@ -40,20 +44,43 @@ func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *att
 	return at
 }
 
-// run runs one attempt to its result, and leaves the device ready for the next.
+// run runs one attempt to its result, and leaves the device ready for the next. The device is mostly ready
+// within milliseconds: its result then goes with the offer of the device, so that a retry finds it free.
 func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
 	defer at.cancel(nil)
 	dir := filepath.Join(a.own.work(), filepath.Base(at.AttemptID))
 	defer os.RemoveAll(dir)
 	result := a.inDir(ctx, at, session, dir)
-	a.finish(at, result)
 
-	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-	defer cancel()
-	if err := session.Release(release); err != nil {
-		a.o.Logger.Warn("device could not be made ready for the next job", "device", at.slot.id, "error", err)
-		a.examine(release, at.slot, session)
+	released := make(chan struct{})
+	a.loops.Go(func() {
+		defer close(released)
+		a.release(ctx, at, session)
+	})
+	patience := time.NewTimer(releasePatience)
+	defer patience.Stop()
+	select {
+	case <-released:
+		a.finish(at, result, true)
+	case <-patience.C:
+		a.finish(at, result, false)
+		<-released
+		a.vacate(at)
 	}
+}
+
+// release makes the device ready for the next job.
+func (a *Agent) release(ctx context.Context, at *attempt, session device.Session) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+	defer cancel()
+	if err := session.Release(ctx); err != nil {
+		a.o.Logger.Warn("device could not be made ready for the next job", "device", at.slot.id, "error", err)
+		a.examine(ctx, at.slot, session)
+	}
+}
+
+// vacate takes the attempt off its device, which can then be offered.
+func (a *Agent) vacate(at *attempt) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at.slot.attempt = nil

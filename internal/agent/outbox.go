@@ -19,8 +19,9 @@ const (
 	maxHandedIn = 2 << 20
 )
 
-// finish puts the result of an attempt on its way, on disk first. A lost attempt has no result to report.
-func (a *Agent) finish(at *attempt, result qgjob.Result) {
+// finish puts the result of an attempt on its way, on disk first, and with it the offer of its device when
+// that is ready. A lost attempt has no result to report.
+func (a *Agent) finish(at *attempt, result qgjob.Result, ready bool) {
 	out := outgoing{AttemptResult: api.AttemptResult{Lease: at.Lease, Result: fit(result)}, JobID: at.Job.ID, Server: a.o.Client.BaseURL}
 	lost := errors.Is(context.Cause(at.ctx), errLeaseLost)
 	a.o.Logger.Info("attempt ended", "attempt", at.AttemptID, "job", at.Job.ID, "device", at.slot.id,
@@ -33,6 +34,10 @@ func (a *Agent) finish(at *attempt, result qgjob.Result) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at.ended = true
+	if ready {
+		at.slot.attempt = nil
+		a.beat.set() // another app may be installed now
+	}
 	if lost {
 		delete(a.attempts, at.AttemptID)
 	} else {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"qgjob"
@@ -142,13 +143,21 @@ func (a *Agent) nextPoll(seq int64, limit int) (request api.PollRequest, counts 
 	a.idling = a.idles()
 	counts = a.idling
 	switch {
-	case len(request.Results) > 0: // they are answered at once, and work is asked for by the next poll
+	case a.mayEnd(request.Results): // work is asked for by the next poll, if there is one
 	case counts:
 		request.WaitMS = a.o.IdleWait.Milliseconds()
 	default:
 		request.WaitMS = pollWait.Milliseconds()
 	}
 	return request, counts
+}
+
+// mayEnd says whether the answer to the results may be that a job failed for the third time, which ends
+// this worker. The caller holds mu.
+func (a *Agent) mayEnd(results []api.AttemptResult) bool {
+	return !a.o.Forever && slices.ContainsFunc(results, func(r api.AttemptResult) bool {
+		return r.Outcome == qgjob.OutcomeFailed || r.Outcome == qgjob.OutcomeTimedOut
+	})
 }
 
 // reply is what came of one poll.
@@ -169,7 +178,7 @@ func (a *Agent) ask(ctx context.Context, request api.PollRequest) (api.PollRespo
 		came <- reply{answer, err}
 	})
 	changed := a.changed
-	if wait == 0 { // its answer is near, and says what became of the results
+	if len(request.Results) > 0 { // its answer is near, and says what became of them
 		changed = nil
 	}
 	select {

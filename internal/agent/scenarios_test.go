@@ -63,6 +63,30 @@ func TestThirdFailureEndsTheWorkerWhenItsOtherJobsHaveEnded(t *testing.T) {
 	}
 }
 
+// TestRetryFindsItsDeviceFree: another idle phone, of this worker or another, does not snatch the retry.
+func TestRetryFindsItsDeviceFree(t *testing.T) {
+	w := newWorld(t, 0)
+	runner := specs{"tests/bad.spec.js": fails}
+	a := w.start(Options{Drivers: []device.Driver{newPhones("P1", "P2")}, Forever: true, Runner: runner})
+	b := w.start(Options{Drivers: []device.Driver{newPhones("P3")}, Forever: true, Runner: runner})
+	for range 5 {
+		j := w.verdict(w.submit("tests/bad.spec.js", 1))
+		var devices []string
+		for _, at := range j.AttemptList {
+			devices = append(devices, at.DeviceID)
+		}
+		if len(slices.Compact(devices)) != 1 {
+			t.Errorf("the attempts ran on %v", devices)
+		}
+	}
+	for _, k := range []*worker{a, b} {
+		k.stop()
+		if err := k.end(); err != nil {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+}
+
 func TestForeverGoesOnAfterAThirdFailure(t *testing.T) {
 	w := newWorld(t, 0)
 	bad, good := w.submit("tests/bad.spec.js", 1), w.submit("tests/good.spec.js", 2)
