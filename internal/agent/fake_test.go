@@ -64,6 +64,12 @@ func (d *phones) sicken(serial string, f *device.Failure) {
 	d.byID[serial].sick = f
 }
 
+func (d *phones) isOpen(p *phone) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return p.owner != nil
+}
+
 func (d *phones) opened() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -425,7 +425,7 @@ func TestPhonesComeAndGo(t *testing.T) {
 		old := phones.byID["P1"]
 		phones.unplug("P1")
 		time.Sleep(time.Minute)
-		if old.owner != nil {
+		if phones.isOpen(old) {
 			t.Error("a phone that is gone is still open")
 		}
 		phones.plug("P1")
