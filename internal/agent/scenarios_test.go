@@ -98,12 +98,12 @@ func TestForeverGoesOnAfterAThirdFailure(t *testing.T) {
 	if j := w.verdict(bad); j.State != qgjob.Failed || !j.AttemptList[0].Report.Installed || j.AttemptList[1].Report.Installed {
 		t.Errorf("the bad job: %+v", j)
 	}
-	if phones.byID["P1"].installs != 1 {
-		t.Errorf("%d installs for four attempts", phones.byID["P1"].installs)
-	}
 	k.stop()
 	if err := k.end(); err != nil {
 		t.Errorf("it ended with %v", err)
+	}
+	if phones.byID["P1"].installs != 1 {
+		t.Errorf("%d installs for four attempts", phones.byID["P1"].installs)
 	}
 }
 
