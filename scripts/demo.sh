@@ -22,7 +22,15 @@ trap 'exit 130' INT TERM
 export XDG_CACHE_HOME=$PWD/.cache # the worker installs Appium here, once
 unset CI QGJOB_URL QGJOB_TOKEN QGJOB_ORG QGJOB_DATABASE_URL
 
-say() { printf '%-12s| %s\n' "$1" "$2"; }
+declare -A colours
+[ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || colours=([worker]=90 [onboarding]=94 [sign-in]=95 [cart]=33 [checkout]=31 [orders]=32)
+say() {
+  if [ -n "${colours[$1]:-}" ]; then
+    printf '\e[%sm%-12s|\e[0m %s\n' "${colours[$1]}" "$1" "$2"
+  else
+    printf '%-12s| %s\n' "$1" "$2"
+  fi
+}
 prefix() { while IFS= read -r line; do say "$1" "$line"; done; }
 
 "$qgjob" phone apk examples/onboarding/app/corner-shop.json -o "$scratch/corner-shop.apk"
