@@ -9,8 +9,9 @@ has() {
     *) command -v "$1" >/dev/null ;;
   esac
 }
-package() {
+packages() {
   case $1 in
+    gcc) echo gcc libc6-dev ;;
     postgres) echo postgresql ;;
     *) echo "$1" ;;
   esac
@@ -22,7 +23,9 @@ done
 
 missing=()
 for tool in "$@"; do
-  has "$tool" || missing+=("$(package "$tool")")
+  has "$tool" && continue
+  read -ra names <<<"$(packages "$tool")"
+  missing+=("${names[@]}")
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
