@@ -256,6 +256,7 @@ func (w *world) finish() {
 	for key, id := range w.acked {
 		if runs[id] != 1 {
 			w.t.Errorf("acknowledged run %s has %d jobs, want 1", id, runs[id])
+			continue
 		}
 		if rand.IntN(20) == 0 {
 			var again qgjob.Run
