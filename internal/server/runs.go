@@ -89,14 +89,29 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 		RepeatFailed: r.RepeatFailed,
 	}
 	if r.IdempotencyKey != "" {
-		body, err := json.Marshal(sub)
+		hash, err := bodyHash(r, sub)
 		if err != nil {
 			return store.Submission{}, err
 		}
-		sum := sha256.Sum256(body)
-		sub.IdempotencyKey, sub.BodyHash = r.IdempotencyKey, hex.EncodeToString(sum[:])
+		sub.IdempotencyKey, sub.BodyHash = r.IdempotencyKey, hash
 	}
 	return sub, nil
+}
+
+// bodyHash tells submits under one key apart: by what is asked for, however it is spelled, defaults filled
+// in. Keys outlive an upgrade of the server, so that a field that is left out must not count.
+func bodyHash(r api.SubmitRequest, sub store.Submission) (string, error) {
+	r.IdempotencyKey, r.ConfigPath = "", sub.ConfigPath
+	r.Jobs = make([]api.JobSpec, len(sub.Jobs))
+	for i, j := range sub.Jobs {
+		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Priority: &j.Priority, Target: string(j.Target)}
+	}
+	body, err := json.Marshal(r)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:]), nil
 }
 
 func jobSpec(j api.JobSpec) (store.JobSpec, error) {
