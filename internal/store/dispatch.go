@@ -15,36 +15,53 @@ import (
 // same whatever waits behind them.
 const laneLimit = 256
 
-type dispatchCall struct{ attempts int }
-
 // dispatches runs after everything else of its batch, once for all who asked.
-var dispatches = &step{order: dispatchStep, run: func(ctx context.Context, t *tx, calls []*call) error {
-	n, err := t.dispatch(ctx)
-	for _, c := range calls {
-		c.arg.(*dispatchCall).attempts = n
-		n = 0
-	}
-	return err
-}}
+var dispatches = &step{order: dispatchStep, run: func(ctx context.Context, t *tx, _ []*call) error { return t.dispatch(ctx) }}
 
-// Dispatch plans all waiting devices together and gives them jobs, in one transaction. It returns how many
-// attempts it made.
+// Dispatch plans all waiting devices together and gives them jobs. Transactions that queue a job or let a
+// device wait do so themselves; Dispatch is for what only time or a change of the fleet makes possible, and
+// for what could not be planned. It returns how many attempts this store has made since the
+// call before, whichever transaction made them.
 func (s *Store) Dispatch(ctx context.Context) (int, error) {
-	c := &dispatchCall{}
-	err := s.writer.do(ctx, dispatches, c, 1)
-	return c.attempts, err
+	if err := s.writer.do(ctx, dispatches, nil, 1); err != nil {
+		return 0, err
+	}
+	return int(s.writer.given.Swap(0)), nil
 }
+
+// plan dispatches when the transaction has something to plan, and writes what that gives.
+func (t *tx) plan(ctx context.Context) error {
+	if !t.unplanned || !t.planning {
+		return nil
+	}
+	err := t.dispatch(ctx)
+	if err == nil {
+		err = t.flush(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPlan, err)
+	}
+	return nil
+}
+
+// waitingDevice is a device that a worker lets wait.
+type waitingDevice struct{ worker, id string }
 
 // fleetDevice is a live device with its worker.
 type fleetDevice struct {
 	sched.Device
 	worker string
+	marked bool // in the database, as waiting
 }
 
-func (t *tx) dispatch(ctx context.Context) (int, error) {
+func (t *tx) dispatch(ctx context.Context) error {
+	t.unplanned = false
+	if nothing, err := t.nothingWaits(ctx); err != nil || nothing {
+		return err
+	}
 	fleet, err := t.fleet(ctx)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var free []fleetDevice
 	for _, d := range fleet {
@@ -53,81 +70,109 @@ func (t *tx) dispatch(ctx context.Context) (int, error) {
 		}
 	}
 	if len(free) == 0 {
-		return 0, nil
+		return nil
 	}
 	lanes, err := t.urgentLanes(ctx, free)
 	if err != nil || len(lanes) == 0 {
-		return 0, err
+		return err
 	}
 	snapshot := sched.Snapshot{Lanes: lanes}
-	workers := map[string]string{}
+	devices := map[string]fleetDevice{}
 	for _, d := range fleet {
 		snapshot.Devices = append(snapshot.Devices, d.Device)
-		workers[d.ID] = d.worker
+		devices[d.ID] = d
 	}
 	plan := sched.Plan(snapshot, at(t.now))
 	jobs, err := t.claim(ctx, lanes, plan)
 	if err != nil {
-		return 0, err
+		return err
 	}
+	var marked [][]any
 	for i, a := range plan {
-		if err := t.assign(jobs[i], a, workers[a.DeviceID]); err != nil {
-			return 0, err
+		d := devices[a.DeviceID]
+		if err := t.assign(jobs[i], a, d.worker); err != nil {
+			return err
+		}
+		if d.marked {
+			marked = append(marked, []any{d.ID})
 		}
 	}
-	return len(plan), t.execAll(ctx, noWait, assigned(plan))
+	t.given += len(plan)
+	return t.execAll(ctx, noWait, marked)
 }
 
 var noWait = newBulk("t", `update devices set waiting_until_ms = 0 {from} where id = {1}`)
 
-func assigned(plan []sched.Assignment) [][]any {
-	rows := make([][]any, len(plan))
-	for i, a := range plan {
-		rows[i] = []any{a.DeviceID}
-	}
-	return rows
+// nothingWaits says that no device waits or nothing is queued.
+func (t *tx) nothingWaits(ctx context.Context) (bool, error) {
+	var waits, queued bool
+	err := t.row(ctx, `
+		select exists (select 1 from devices where worker_id <> '' and waiting_until_ms > 0), exists (select 1 from lanes where queued > 0)`,
+	).Scan(&waits, &queued)
+	return !queued || !waits && len(t.waiting) == 0, err
 }
 
-// assign opens an attempt of a job on a device.
+// assign opens an attempt of a job on a device, and answers the poll with it by which the device waits when
+// that is of this batch.
 func (t *tx) assign(j *job, a sched.Assignment, worker string) error {
 	j.Attempts++
 	if j.StartedAt == nil {
 		now := at(t.now)
 		j.StartedAt = &now
 	}
+	lease := Lease{AttemptID: t.newID(), Token: newToken(j.Attempts)}
 	t.attempts = append(t.attempts, []any{
-		t.newID(), j.seq, j.Attempts, j.OrgID, worker, a.DeviceID, newToken(j.Attempts), a.Reason, t.now, t.expiry(),
+		lease.AttemptID, j.seq, j.Attempts, j.OrgID, worker, a.DeviceID, lease.Token, a.Reason, t.now, t.expiry(),
 	})
 	t.publish(TopicWorker(worker))
-	return t.move(j, qgjob.Assign, qgjob.Event{Attempt: j.Attempts, DeviceID: a.DeviceID, Message: a.Reason})
+	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: j.Attempts, DeviceID: a.DeviceID, Message: a.Reason}); err != nil {
+		return err
+	}
+	for _, p := range t.waiting[waitingDevice{worker, a.DeviceID}] {
+		p.answer.Assignments = append(p.answer.Assignments, Assignment{
+			Lease: lease, DeviceID: a.DeviceID, Number: j.Attempts, Reason: a.Reason, Job: j.Job,
+		})
+	}
+	return nil
 }
 
-// fleet reads the devices of live workers, with what they run.
+// fleet reads the devices of live workers, with what they run. The polls of the batch count as if they were
+// written already.
 func (t *tx) fleet(ctx context.Context) ([]fleetDevice, error) {
 	var fleet []fleetDevice
+	lastSeen := t.now - t.w.lease.Milliseconds()
 	err := t.query(ctx, func(row scanner) error {
 		var d fleetDevice
 		var app qgjob.App
-		var waitingUntil int64
+		var seen, waitingUntil int64
 		var org, version, target sql.NullString
-		err := row.Scan(&d.ID, &d.Kind, &d.worker, &app.OrgID, &app.AppVersionID, &app.BuildSHA256, &waitingUntil, &org, &version, &target)
+		err := row.Scan(&d.ID, &d.Kind, &d.worker, &seen, &app.OrgID, &app.AppVersionID, &app.BuildSHA256, &waitingUntil, &org, &version, &target)
+		polling := t.polling[d.worker]
+		if seen <= lastSeen && polling == nil {
+			return err
+		}
 		if app.OrgID != "" {
 			d.Installed = &app
 		}
 		if org.Valid {
 			d.Serving = &sched.Group{OrgID: org.String, AppVersionID: version.String, Target: qgjob.Target(target.String)}
 		}
-		d.Free = waitingUntil > t.now && d.Serving == nil
+		d.marked = waitingUntil > 0
+		waits := waitingUntil > t.now
+		if polling != nil && polling.polls {
+			waits = len(t.waiting[waitingDevice{d.worker, d.ID}]) > 0
+		}
+		d.Free = waits && d.Serving == nil
 		fleet = append(fleet, d)
 		return err
 	}, `
-		select d.id, d.kind, d.worker_id, d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.waiting_until_ms,
+		select d.id, d.kind, d.worker_id, w.seen_at_ms, d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.waiting_until_ms,
 			j.org_id, j.app_version_id, j.target
 		from devices d
 		join workers w on w.id = d.worker_id
 		left join attempts a on a.device_id = d.id and a.outcome = ''
 		left join jobs j on j.seq = a.job_seq
-		where d.worker_id <> '' and w.seen_at_ms > $1 and d.state in ('idle', 'busy')`, t.now-t.w.lease.Milliseconds())
+		where d.worker_id <> '' and d.state in ('idle', 'busy')`)
 	return fleet, err
 }
 

@@ -113,7 +113,7 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 			c.oldest = j.seq
 		}
 		c.added++
-		t.publish(TopicQueue)
+		t.unplan()
 	}
 	if from != "" {
 		t.count(j.OrgID, jobsIn+string(from), -1)

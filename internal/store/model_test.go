@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ type model struct {
 	workers map[string]*modelWorker
 	owners  map[string]string // of phones
 	keys    map[string]string // run ids by organization and key
+	made    int               // attempts since the dispatch before
 }
 
 type modelJob struct {
@@ -54,6 +57,7 @@ func TestQueueAgainstModel(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		rapid.Check(t, func(rt *rapid.T) {
 			wipe(t, q)
+			q.writer.given.Store(0)
 			m := &model{
 				q: &queue{Store: q.Store, t: q.t, polls: map[string]int64{}}, open: map[string]*modelAttempt{},
 				workers: map[string]*modelWorker{}, owners: map[string]string{}, keys: map[string]string{},
@@ -108,6 +112,7 @@ func (m *model) submit(rt *rapid.T) {
 	for _, j := range run.Jobs {
 		m.jobs = append(m.jobs, &modelJob{id: j.ID, lane: fmt.Sprint(j.OrgID, j.AppVersionID, j.Priority), state: qgjob.Queued, moves: 1})
 	}
+	m.planned(rt)
 }
 
 var modelPhones = map[string][]string{"w1": {"p1", "p2"}, "w2": {"p3"}, "w3": {"p1", "p4"}}
@@ -209,14 +214,22 @@ func (m *model) poll(rt *rapid.T) {
 	leases := m.leases(rt, id)
 	answer := m.q.poll(Poll{WorkerID: id, Free: free, Wait: time.Hour, Leases: leases})
 	w.seen = m.now
+	if seen := m.q.assignments(id, free...); !sameAssignments(answer.Assignments, seen, leases) {
+		rt.Fatalf("the poll of %s is answered with %+v, but would read %+v", id, answer.Assignments, seen)
+	}
 	var want, got []string
 	for _, a := range m.open {
 		if a.worker == id && slices.Contains(free, a.device) && !slices.Contains(leases, a.Lease) {
 			want = append(want, a.AttemptID)
 		}
 	}
+	var fresh []Assignment
 	for _, a := range answer.Assignments {
-		got = append(got, a.AttemptID)
+		if m.open[a.AttemptID] == nil {
+			fresh = append(fresh, a)
+		} else {
+			got = append(got, a.AttemptID)
+		}
 	}
 	slices.Sort(want)
 	slices.Sort(got)
@@ -225,6 +238,9 @@ func (m *model) poll(rt *rapid.T) {
 	}
 	w.waiting = map[string]bool{}
 	if len(got)+len(answer.Cancel) > 0 {
+		if len(fresh) > 0 {
+			rt.Fatalf("a poll that has its answer got %+v besides", fresh)
+		}
 		return
 	}
 	for _, phone := range free {
@@ -232,6 +248,22 @@ func (m *model) poll(rt *rapid.T) {
 			w.waiting[phone] = true
 		}
 	}
+	for _, a := range fresh {
+		m.assigned(rt, id, w, a)
+	}
+	if len(free) > 0 {
+		m.planned(rt)
+	}
+	if len(fresh) > 0 {
+		w.waiting = map[string]bool{}
+	}
+}
+
+// sameAssignments compares a poll's answer with what the database has for its free devices.
+func sameAssignments(answer, stored []Assignment, known []Lease) bool {
+	byID := func(a, b Assignment) int { return cmp.Compare(a.AttemptID, b.AttemptID) }
+	stored = slices.DeleteFunc(stored, func(a Assignment) bool { return slices.Contains(known, a.Lease) })
+	return reflect.DeepEqual(slices.SortedFunc(slices.Values(answer), byID), slices.SortedFunc(slices.Values(stored), byID))
 }
 
 // busy says whether a phone has an open attempt, whoever gave it to whom.
@@ -249,21 +281,29 @@ func (m *model) dispatch(rt *rapid.T) {
 	if err != nil {
 		rt.Fatal(err)
 	}
-	made := 0
+	m.planned(rt)
+	if m.made != n {
+		rt.Fatalf("dispatch says %d attempts, the workers see %d", n, m.made)
+	}
+	m.made = 0
+}
+
+// hear takes in what workers were given.
+func (m *model) hear(rt *rapid.T) {
 	for id, w := range m.workers {
 		for _, a := range m.q.assignments(id, modelPhones[id]...) {
-			if m.open[a.AttemptID] != nil {
-				continue
+			if m.open[a.AttemptID] == nil {
+				m.assigned(rt, id, w, a)
 			}
-			made++
-			m.assigned(rt, id, w, a)
 		}
 	}
-	if made != n {
-		rt.Fatalf("dispatch says %d attempts, the workers see %d", n, made)
-	}
-	if n == 0 && m.couldStart() {
-		rt.Fatalf("nothing was given out although a job and a phone that may run it wait")
+}
+
+// planned takes in what a plan gave out, and looks for what it left lying.
+func (m *model) planned(rt *rapid.T) {
+	m.hear(rt)
+	if m.couldStart() {
+		rt.Fatalf("a job and a phone that may run it were left waiting")
 	}
 }
 
@@ -283,6 +323,7 @@ func (m *model) assigned(rt *rapid.T, worker string, w *modelWorker, a Assignmen
 			rt.Fatalf("job %s was given out before the older %s of its lane", j.id, before.id)
 		}
 	}
+	m.made++
 	j.state, j.attempts, j.moves = qgjob.Running, j.attempts+1, j.moves+1
 	delete(w.waiting, a.DeviceID)
 	m.open[a.AttemptID] = &modelAttempt{Lease: a.Lease, job: j, worker: worker, device: a.DeviceID, expires: m.now + DefaultLease}
@@ -475,6 +516,7 @@ func (m *model) reap(rt *rapid.T) {
 
 // check compares every job with the model.
 func (m *model) check(rt *rapid.T) {
+	m.hear(rt)
 	type kept struct {
 		state                          qgjob.JobState
 		tests, infra, attempts, events int

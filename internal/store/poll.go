@@ -14,9 +14,9 @@ type pollCall struct {
 
 var polls = &step{order: pollStep, run: runPolls}
 
-// Poll records results, keeps the leases alive, marks the free devices as waiting and returns at once with
-// what is there: open attempts of free devices that the worker never listed (an answer was lost), and
-// cancels. The caller that found neither subscribes to TopicWorker, before it calls Poll, and calls
+// Poll records results, keeps the leases alive, lets the free devices wait and returns at once with what is
+// there: open attempts of free devices that the worker never listed (an answer was lost), cancels, and
+// otherwise jobs for free devices. What it returns with ends the wait of the other devices. The caller that found neither subscribes to TopicWorker, before it calls Poll, and calls
 // Assignments when woken. CodeNotFound: the worker registers again.
 func (s *Store) Poll(ctx context.Context, p Poll) (PollAnswer, error) {
 	c := &pollCall{Poll: p}
@@ -31,7 +31,8 @@ type pollingWorker struct {
 	id           string
 	pollSeq      int64
 	waitingSeq   int64
-	stillWaiting bool // devices of an older poll are marked as waiting
+	polls        bool // by a call of the batch that no newer poll supersedes
+	stillWaiting bool // devices are marked as waiting by a poll of a batch before
 }
 
 var (
@@ -54,7 +55,7 @@ func runPolls(ctx context.Context, t *tx, calls []*call) error {
 	if err != nil {
 		return err
 	}
-	var leases, waiting [][]any
+	var leases [][]any
 	var results []*resultItem
 	for _, c := range calls {
 		p := c.arg.(*pollCall)
@@ -84,21 +85,28 @@ func runPolls(ctx context.Context, t *tx, calls []*call) error {
 	if err := t.answerPolls(ctx, calls); err != nil {
 		return err
 	}
+	t.polling, t.waiting = workers, map[waitingDevice][]*pollCall{}
 	for _, c := range calls {
 		p := c.arg.(*pollCall)
-		if c.err != nil || p.answer.Superseded {
-			continue
-		}
-		if len(p.answer.Assignments)+len(p.answer.Cancel) > 0 { // it is answered at once
-			workers[p.WorkerID].waitingSeq = 0
+		if c.err != nil || p.answered() {
 			continue
 		}
 		for _, id := range p.Free {
-			waiting = append(waiting, []any{id, p.WorkerID, t.now + p.Wait.Milliseconds(), p.Seq})
-			t.publish(TopicQueue)
+			device := waitingDevice{p.WorkerID, id}
+			t.waiting[device] = append(t.waiting[device], p)
+			t.unplan()
 		}
 	}
-	return t.savePolling(ctx, workers, waiting)
+	if err := t.plan(ctx); err != nil {
+		return err
+	}
+	t.polling, t.waiting = nil, nil
+	return t.savePolling(ctx, calls, workers)
+}
+
+// answered says that the poll does not wait.
+func (p *pollCall) answered() bool {
+	return p.answer.Superseded || len(p.answer.Assignments)+len(p.answer.Cancel) > 0
 }
 
 // pollingWorkers reads the workers of a batch's polls and lets each worker's newest poll supersede the others.
@@ -124,18 +132,30 @@ func (t *tx) pollingWorkers(ctx context.Context, calls []*call) (map[string]*pol
 		if w == nil || p.Seq < w.pollSeq {
 			continue
 		}
-		if w.waitingSeq != 0 && w.waitingSeq < p.Seq {
+		if w.waitingSeq != 0 {
 			w.stillWaiting = true
 			t.publish(TopicWorker(w.id)) // the older poll's request ends
 		}
-		w.pollSeq, w.waitingSeq = p.Seq, p.Seq
+		w.pollSeq, w.waitingSeq, w.polls = p.Seq, p.Seq, true
 	}
 	return workers, err
 }
 
-// savePolling writes the workers back and marks the devices of their newest polls as waiting.
-func (t *tx) savePolling(ctx context.Context, workers map[string]*pollingWorker, waiting [][]any) error {
-	var rows, stop [][]any
+// savePolling writes the workers back and marks the devices of the polls that wait.
+func (t *tx) savePolling(ctx context.Context, calls []*call, workers map[string]*pollingWorker) error {
+	var rows, stop, waiting [][]any
+	for _, c := range calls {
+		p := c.arg.(*pollCall)
+		switch {
+		case c.err != nil || p.answer.Superseded:
+		case p.answered():
+			workers[p.WorkerID].waitingSeq = 0
+		default:
+			for _, id := range p.Free {
+				waiting = append(waiting, []any{id, p.WorkerID, t.now + p.Wait.Milliseconds(), p.Seq})
+			}
+		}
+	}
 	for _, w := range workers {
 		if w == nil {
 			continue

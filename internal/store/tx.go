@@ -31,10 +31,16 @@ type tx struct {
 	counters map[counter]int64
 	lanes    map[lane]*laneChange
 	topics   map[string]struct{}
+
+	planning  bool                          // what comes up is planned in this transaction
+	unplanned bool                          // something was queued or a device waits since the last plan
+	given     int                           // attempts made
+	polling   map[string]*pollingWorker     // those of the poll step, while it plans
+	waiting   map[waitingDevice][]*pollCall // and the polls that it answers with what the plan gives their devices
 }
 
-func newTx(w *writer) *tx {
-	return &tx{w: w, c: w.conn, topics: map[string]struct{}{}, changed: map[int64]*job{}, counters: map[counter]int64{}, lanes: map[lane]*laneChange{}}
+func newTx(w *writer, planning bool) *tx {
+	return &tx{w: w, c: w.conn, planning: planning, topics: map[string]struct{}{}, changed: map[int64]*job{}, counters: map[counter]int64{}, lanes: map[lane]*laneChange{}}
 }
 
 // counter names a count of an organization; an empty org is for what belongs to none.
@@ -165,6 +171,12 @@ func (t *tx) all(b *bulk, rows [][]any, run func(text string, args []any) error)
 func (t *tx) count(org, name string, n int64) { t.counters[counter{org, name}] += n }
 
 func (t *tx) publish(topic string) { t.topics[topic] = struct{}{} }
+
+// unplan notes that something was queued or a device waits.
+func (t *tx) unplan() {
+	t.unplanned = true
+	t.publish(TopicQueue)
+}
 
 func (t *tx) topicList() []string { return slices.Sorted(maps.Keys(t.topics)) }
 

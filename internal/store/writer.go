@@ -76,7 +76,8 @@ type writer struct {
 	lease  time.Duration
 	shift  *atomic.Int64
 	wakes  *wakes
-	origin string // names this store to the other servers
+	origin string       // names this store to the other servers
+	given  atomic.Int64 // attempts made since Dispatch was last answered
 
 	mu     sync.RWMutex // held to write while closing
 	closed bool
@@ -172,14 +173,19 @@ func (w *writer) collect(first *call) []*call {
 
 // serve commits a batch and answers its calls. When the database refuses something in a shared transaction,
 // its calls are tried again one by one, so that only the one that spoils is refused. When the connection is
-// what failed, the batch is tried once more on a fresh one.
+// what failed, the batch is tried once more on a fresh one; when the plan is, the batch goes without, and
+// Dispatch is left to tell.
 func (w *writer) serve(batch []*call) {
 	if len(batch) == 0 {
 		return
 	}
-	err := w.try(batch)
+	err := w.try(batch, true)
 	if err != nil && w.conn == nil && !errors.Is(err, errUnknown) {
-		err = w.try(batch)
+		err = w.try(batch, true)
+	}
+	if errors.Is(err, errPlan) && w.conn != nil {
+		w.log.Error("a plan failed; its transaction goes without", "err", err)
+		err = w.try(batch, false)
 	}
 	switch {
 	case err == nil:
@@ -202,18 +208,22 @@ func (w *writer) serve(batch []*call) {
 	}
 }
 
-// errUnknown marks a commit that may or may not have happened.
-var errUnknown = errors.New("the outcome of the commit is unknown")
+var (
+	// errUnknown marks a commit that may or may not have happened.
+	errUnknown = errors.New("the outcome of the commit is unknown")
+	// errPlan marks what failed on no request's account.
+	errPlan = errors.New("plan")
+)
 
 // try runs a batch in one transaction. After an error nothing was changed, unless it is errUnknown. A
 // connection that is not good any more is dropped.
-func (w *writer) try(batch []*call) error {
+func (w *writer) try(batch []*call, planning bool) error {
 	ctx, cancel := w.batchContext()
 	defer cancel()
 	if err := w.connect(ctx); err != nil {
 		return w.d.translate(err)
 	}
-	t := newTx(w)
+	t := newTx(w, planning)
 	err := t.start(ctx)
 	if err == nil {
 		err = w.steps(ctx, t, batch)
@@ -237,6 +247,7 @@ func (w *writer) try(batch []*call) error {
 			Err:     errors.Join(errUnknown, err),
 		}
 	}
+	w.given.Add(int64(t.given))
 	w.wakes.publish(t.topicList())
 	return nil
 }
@@ -268,6 +279,9 @@ func (w *writer) steps(ctx context.Context, t *tx, batch []*call) error {
 		if err := t.flush(ctx); err != nil {
 			return err
 		}
+	}
+	if err := t.plan(ctx); err != nil {
+		return err
 	}
 	return t.notify(ctx)
 }
