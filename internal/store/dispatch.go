@@ -20,11 +20,13 @@ var dispatches = &step{order: dispatchStep, run: func(ctx context.Context, t *tx
 
 // Dispatch plans all waiting devices together and gives them jobs. Transactions that queue a job or let a
 // device wait do so themselves; Dispatch is for what only time or a change of the fleet makes possible, and
-// for what could not be planned. It returns how many attempts this store has made since the
-// call before, whichever transaction made them.
+// for what could not be planned. It touches the database unless this server knows that nothing waits. It
+// returns how many attempts this store has made since the call before, whichever transaction made them.
 func (s *Store) Dispatch(ctx context.Context) (int, error) {
-	if err := s.writer.do(ctx, dispatches, nil, 1); err != nil {
-		return 0, err
+	if !s.wakes.idle.Load() {
+		if err := s.writer.do(ctx, dispatches, nil, 1); err != nil {
+			return 0, err
+		}
 	}
 	return int(s.writer.given.Swap(0)), nil
 }
@@ -56,7 +58,8 @@ type fleetDevice struct {
 
 func (t *tx) dispatch(ctx context.Context) error {
 	t.unplanned = false
-	if nothing, err := t.nothingWaits(ctx); err != nil || nothing {
+	marks, err := t.look(ctx)
+	if err != nil || t.idle {
 		return err
 	}
 	fleet, err := t.fleet(ctx)
@@ -98,18 +101,31 @@ func (t *tx) dispatch(ctx context.Context) error {
 		}
 	}
 	t.given += len(plan)
+	t.idle = len(marked) == marks && t.pollsAnswered()
 	return t.execAll(ctx, noWait, marked)
 }
 
 var noWait = newBulk("t", `update devices set waiting_until_ms = 0 {from} where id = {1}`)
 
-// nothingWaits says that no device waits or nothing is queued.
-func (t *tx) nothingWaits(ctx context.Context) (bool, error) {
-	var waits, queued bool
-	err := t.row(ctx, `
-		select exists (select 1 from devices where worker_id <> '' and waiting_until_ms > 0), exists (select 1 from lanes where queued > 0)`,
-	).Scan(&waits, &queued)
-	return !queued || !waits && len(t.waiting) == 0, err
+// look finds out whether there is nothing to plan, and counts the devices that are marked as waiting. A wait
+// that is over still counts: its poll ends it soon.
+func (t *tx) look(ctx context.Context) (marks int, err error) {
+	var queued bool
+	err = t.row(ctx, `
+		select (select count(*) from devices where worker_id <> '' and waiting_until_ms > 0), exists (select 1 from lanes where queued > 0)`,
+	).Scan(&marks, &queued)
+	t.idle = !queued || marks == 0 && len(t.waiting) == 0
+	return marks, err
+}
+
+// pollsAnswered says that no device waits by a poll of this batch.
+func (t *tx) pollsAnswered() bool {
+	for _, polls := range t.waiting {
+		if slices.ContainsFunc(polls, func(p *pollCall) bool { return !p.answered() }) {
+			return false
+		}
+	}
+	return true
 }
 
 // assign opens an attempt of a job on a device, and answers the poll with it by which the device waits when

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"qgjob"
 )
@@ -80,7 +81,7 @@ func TestASpoiledTransactionGivesWorkOnce(t *testing.T) {
 			wg.Go(func() {
 				id := fmt.Sprint("w", i)
 				answer, err := q.Poll(t.Context(), Poll{
-					WorkerID: id, Seq: 100, Free: []string{id}, Wait: 1e9, Results: []AttemptResult{{leases[i], passed}},
+					WorkerID: id, Seq: 100, Free: []string{id}, Wait: time.Second, Results: []AttemptResult{{leases[i], passed}},
 				})
 				if err != nil || len(answer.Results) != 1 || answer.Results[0].State != qgjob.Passed {
 					t.Errorf("%s: %+v, %v", id, answer, err)
@@ -137,5 +138,47 @@ func TestAPlanThatFailsRefusesNobody(t *testing.T) {
 			t.Fatalf("%d attempts when it can be planned again, want 1", n)
 		}
 		checkCounters(t, q)
+	})
+}
+
+func TestDispatchLeavesTheDatabaseAloneWhileNothingWaits(t *testing.T) {
+	q := open(t, database(t, "sqlite")) // PostgreSQL's listener may raise a doubt at any time
+	q.worker("w1", "p1")
+	dispatchIdle := func(when string) {
+		t.Helper()
+		release := q.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		n, err := q.Dispatch(ctx) // a call that has to wait for the writer is refused
+		release()
+		if err != nil || n > 1 {
+			t.Fatalf("%s: dispatched %d, %v", when, n, err)
+		}
+	}
+	must(t, 0, second(q.Dispatch(t.Context())))
+	dispatchIdle("empty")
+	q.submit("v1", "tests/a.spec.js")
+	dispatchIdle("no device waits")
+	q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}})
+	dispatchIdle("every device has work")
+	q.submit("v1", "tests/b.spec.js")
+	dispatchIdle("no device waits any more")
+}
+
+func TestDispatchGivesWhatOnlyTimeMakesPossible(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.submit("v1", "tests/a.spec.js")
+		q.worker("w1", "p1")
+		q.worker("w2", "p2")
+		q.report("w1", q.one("w1", "p1").Lease, errored)
+		q.advance(DefaultLease - time.Second)
+		if got := q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}}).Assignments; len(got) != 0 {
+			t.Fatalf("p1 got %+v although p2 is alive", got)
+		}
+		q.advance(time.Second)
+		first(q.Dispatch(t.Context()))
+		if got := q.assignments("w1", "p1"); len(got) != 1 {
+			t.Fatalf("p1 is the only one left, and got %+v", got)
+		}
 	})
 }

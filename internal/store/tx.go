@@ -34,6 +34,7 @@ type tx struct {
 
 	planning  bool                          // what comes up is planned in this transaction
 	unplanned bool                          // something was queued or a device waits since the last plan
+	idle      bool                          // the last plan found nothing queued or no device that waits
 	given     int                           // attempts made
 	polling   map[string]*pollingWorker     // those of the poll step, while it plans
 	waiting   map[waitingDevice][]*pollCall // and the polls that it answers with what the plan gives their devices

@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,6 +53,10 @@ func (sub *Subscription) wake() {
 
 // wakes knows who listens to what in this process.
 type wakes struct {
+	// idle says that for all this server knows nothing is queued or no device waits. The writer sets it before
+	// it commits, while nobody else writes, so that it never hides what another server commits later.
+	idle atomic.Bool
+
 	mu   sync.Mutex
 	subs map[string]map[*Subscription]struct{}
 }
@@ -91,6 +97,7 @@ func (w *wakes) publish(topics []string) {
 
 // publishAll wakes everybody: something may have been missed.
 func (w *wakes) publishAll() {
+	w.idle.Store(false)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, subs := range w.subs {
@@ -193,8 +200,12 @@ func relay(ctx context.Context, c *pgx.Conn, origin string, w *wakes) error {
 		if err != nil {
 			return err
 		}
-		if from, topics, ok := strings.Cut(n.Payload, "\n"); ok && from != origin {
-			w.publish(strings.Split(topics, "\n"))
+		if from, payload, ok := strings.Cut(n.Payload, "\n"); ok && from != origin {
+			topics := strings.Split(payload, "\n")
+			if slices.Contains(topics, TopicQueue) {
+				w.idle.Store(false)
+			}
+			w.publish(topics)
 		}
 	}
 }

@@ -237,7 +237,9 @@ func (w *writer) try(batch []*call, planning bool) error {
 		}
 		return w.d.translate(err)
 	}
+	w.wakes.idle.Store(t.idle)
 	if _, err := w.conn.c.ExecContext(ctx, "commit"); err != nil {
+		w.wakes.idle.Store(false)
 		w.drop()
 		w.log.Error("a commit failed", "requests", len(batch), "err", err)
 		w.wakes.publish(t.topicList()) // it may have happened, and nobody would hear of it
