@@ -21,7 +21,8 @@ const (
 // dialect is everything in which the two databases differ, apart from how they are opened.
 type dialect struct {
 	kind      string
-	begin     []string          // statements that open a write transaction, alone among all servers
+	begin     string            // opens a write transaction
+	enter     string            // makes it the only one among all servers, and then selects the clock
 	clock     string            // selects the milliseconds since 1970
 	snapshot  *sql.TxOptions    // for several reads of one moment
 	words     *strings.Replacer // of the migrations

@@ -29,11 +29,14 @@ const (
 	migrateLock = 7104002
 )
 
+const postgresClock = "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
+
 var postgresDialect = &dialect{
 	kind:      "postgresql",
 	setwise:   true,
-	begin:     []string{"begin isolation level read committed", fmt.Sprintf("select pg_advisory_xact_lock(%d)", writeLock)},
-	clock:     "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint",
+	begin:     "begin isolation level read committed",
+	enter:     fmt.Sprintf("with entered as materialized (select pg_advisory_xact_lock(%d)) %s from entered", writeLock, postgresClock),
+	clock:     postgresClock,
 	snapshot:  &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
 	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed}", ""),
 	notify:    "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)",

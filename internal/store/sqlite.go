@@ -20,10 +20,13 @@ import (
 // sqliteReaders is how many reads run at once beside the writer.
 const sqliteReaders = 8
 
+const sqliteClock = "select cast(round(unixepoch('subsec') * 1000) as integer)"
+
 var sqliteDialect = &dialect{
 	kind:      "sqlite",
-	begin:     []string{"begin immediate"},
-	clock:     "select cast(round(unixepoch('subsec') * 1000) as integer)",
+	begin:     "begin immediate",
+	enter:     sqliteClock,
+	clock:     sqliteClock,
 	snapshot:  &sql.TxOptions{ReadOnly: true},
 	words:     strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed}", "without rowid"),
 	translate: translateSQLite,

@@ -66,12 +66,10 @@ type laneChange struct {
 
 // start opens the transaction and reads the clock.
 func (t *tx) start(ctx context.Context) error {
-	for _, text := range t.w.d.begin {
-		if _, err := t.c.c.ExecContext(ctx, text); err != nil {
-			return err
-		}
+	if _, err := t.c.c.ExecContext(ctx, t.w.d.begin); err != nil {
+		return err
 	}
-	if err := t.row(ctx, t.w.d.clock).Scan(&t.now); err != nil {
+	if err := t.row(ctx, t.w.d.enter).Scan(&t.now); err != nil {
 		return err
 	}
 	t.now += t.w.shift.Load()
