@@ -144,6 +144,7 @@ func (a *Agent) nextPoll(seq int64, limit int) (request api.PollRequest, counts 
 	counts = a.idling
 	switch {
 	case a.mayEnd(request.Results): // work is asked for by the next poll, if there is one
+		request.Devices = []string{}
 	case counts:
 		request.WaitMS = a.o.IdleWait.Milliseconds()
 	default:
