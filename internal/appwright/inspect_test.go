@@ -121,7 +121,10 @@ func TestVersions(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	p := Project{Dir: "/p", ConfigPath: "/p/appwright.config.ts", Playwrights: []PlaywrightProject{
-		{Name: "phone", Provider: "local-device"}, {Name: "emulator", Provider: "emulator"}, {Name: "tablet emulator", Provider: "emulator"}, {Name: "unit"},
+		{Name: "phone", Provider: "local-device"},
+		{Name: "emulator", Provider: "emulator"},
+		{Name: "tablet emulator", Provider: "emulator"},
+		{Name: "unit"},
 		{Name: "cloud", Provider: "browserstack"},
 	}}
 	for _, c := range []struct {
