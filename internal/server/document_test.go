@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/api"
@@ -148,6 +149,10 @@ func TestMetrics(t *testing.T) {
 		id := r.submit("a.spec.js")
 		w.report(w.take("P1").Lease, failed)
 		a := r.do(http.MethodGet, "/metrics", "")
+		// Attempts are counted when the dispatcher has its turn next, which is within a second.
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(a.body, "\nqgjob_dispatched_total 1") && time.Now().Before(deadline); {
+			a = r.do(http.MethodGet, "/metrics", "")
+		}
 		if a.status != http.StatusOK {
 			t.Fatalf("metrics: %d %s", a.status, a.body)
 		}
