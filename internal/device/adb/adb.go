@@ -59,7 +59,8 @@ func (c Client) Start(ctx context.Context, adbPath string) error {
 	return err
 }
 
-// Stop ends the server. Where none answers, there is nothing to do.
+// Stop ends the server and waits until it has gone: it answers before it ends. Where none answers, there is
+// nothing to do.
 func (c Client) Stop(ctx context.Context) error {
 	conn, err := c.request(ctx, "host:kill")
 	if errors.Is(err, ErrNoServer) {
@@ -68,7 +69,22 @@ func (c Client) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	if err := conn.Close(); err != nil {
+		return err
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		_, err := c.Version(ctx)
+		if errors.Is(err, ErrNoServer) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the adb server on port %d was told to end and did not: %w", c.Port, ctx.Err())
+		case <-again.C:
+		}
+	}
 }
 
 // Version is the server's protocol version.
