@@ -33,13 +33,14 @@ var arrows = map[string][]string{
 	"internal/blob":   {},
 
 	"internal/agent":             {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/api"},
-	"internal/appwright":         {},
+	"internal/appwright":         {"internal/filelock"},
+	"internal/filelock":          {},
 	"internal/bundle":            {},
 	"internal/build":             {},
 	"internal/device":            {},
 	"internal/device/adb":        {},
 	"internal/device/android":    {"internal/device", "internal/device/adb", "internal/device/appium"},
-	"internal/device/appium":     {"internal/device"},
+	"internal/device/appium":     {"internal/device", "internal/filelock"},
 	"internal/device/devicetest": {"internal/device", "internal/device/adb", "internal/device/appium"},
 	"internal/phonesim":          {},
 

@@ -15,17 +15,14 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"qgjob"
+	"qgjob/internal/filelock"
 )
 
 // installTimeout bounds npm. On a fresh machine AppWright and what it brings took half a minute.
 const installTimeout = 10 * time.Minute
-
-// lockPoll is how often a lock that another job holds is tried again.
-const lockPoll = 200 * time.Millisecond
 
 // Dependencies sees to it that the project has its npm packages. Those that are there already are kept.
 // Otherwise they are installed once for each lockfile into cacheDir, and the project gets a link named
@@ -123,7 +120,7 @@ func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, 
 	if _, err := os.Stat(home); err == nil {
 		return home, nil
 	}
-	unlock, err := lock(ctx, home+".lock")
+	unlock, err := filelock.Wait(ctx, home+".lock")
 	if ctx.Err() != nil {
 		return "", failuref(qgjob.CauseCanceled, "the wait for another job's npm was stopped: %w", context.Cause(ctx))
 	}
@@ -230,30 +227,4 @@ func dependencyKey(files map[string][]byte) string {
 		sum.Write(content)
 	}
 	return hex.EncodeToString(sum.Sum(nil))
-}
-
-// lock takes an exclusive lock on a file, which ends with this process at the latest.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	retry := time.NewTicker(lockPoll)
-	defer retry.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			file.Close()
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			file.Close()
-			return nil, context.Cause(ctx)
-		case <-retry.C:
-		}
-	}
 }

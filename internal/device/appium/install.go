@@ -27,6 +27,7 @@ import (
 
 	"qgjob"
 	"qgjob/internal/device"
+	"qgjob/internal/filelock"
 )
 
 // The versions that npm/package.json pins.
@@ -106,7 +107,7 @@ func (in *Install) make(ctx context.Context, dir string, log *slog.Logger) error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	unlock, err := waitLock(ctx, filepath.Join(dir, "install.lock"))
+	unlock, err := filelock.Wait(ctx, filepath.Join(dir, "install.lock"))
 	if err != nil {
 		return err
 	}
@@ -194,32 +195,6 @@ func findNode(ctx context.Context) (string, error) {
 		return "", device.Failf(qgjob.CauseHostFailed, "%s is Node.js %s: install Node.js %d or newer", node, version, oldestNode)
 	}
 	return node, nil
-}
-
-// waitLock waits for a lock between processes, which the kernel gives back when its holder dies.
-func waitLock(ctx context.Context, path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { file.Close() }, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			file.Close()
-			return nil, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			file.Close()
-			return nil, context.Cause(ctx)
-		}
-	}
 }
 
 // lastLines is the end of a command's output, which is where the reason is.
