@@ -134,11 +134,14 @@ func TestAbandonedCallsChangeNothing(t *testing.T) {
 func TestOverload(t *testing.T) {
 	q := open(t, database(t, "sqlite"))
 	release := q.hold()
+	var last *call
 	for range queueLimit {
-		must(t, 0, q.writer.enqueue(&call{step: single, arg: func(context.Context, *tx) error { return nil }, done: make(chan struct{})}))
+		last = &call{step: single, arg: func(context.Context, *tx) error { return nil }, done: make(chan struct{})}
+		must(t, 0, q.writer.enqueue(last))
 	}
 	wantCode(t, q.Ping(t.Context()), qgjob.CodeUnavailable)
 	release()
+	<-last.done
 	if err := q.Ping(t.Context()); err != nil {
 		t.Fatalf("after the overload: %v", err)
 	}
