@@ -7,6 +7,7 @@ import (
 // AddBuild records a build. Adding it again changes nothing.
 func (s *Store) AddBuild(ctx context.Context, b Build) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		delete(t.b.builds, appVersion{b.OrgID, b.AppVersionID})
 		return t.exec(ctx, `
 			insert into builds (org_id, app_version_id, sha256, number, platform, package, version_name, version_code, size_bytes, added_at_ms)
 			values ($1, $2, $3, coalesce((select max(n.number) from builds n where n.org_id = $1 and n.app_version_id = $2), 0) + 1, $4, $5, $6, $7, $8, $9)

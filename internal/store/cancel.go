@@ -21,16 +21,9 @@ func (s *Store) Cancel(ctx context.Context, org, jobID string) (qgjob.Job, error
 		}
 		e := qgjob.Event{Cause: qgjob.CauseCanceled}
 		if j.State == qgjob.Running {
-			e.Attempt = j.Attempts
-			err := t.query(ctx, func(row scanner) error {
-				var worker string
-				err := row.Scan(&worker, &e.DeviceID)
-				t.publish(TopicWorker(worker))
-				return err
-			}, `select worker_id, device_id from attempts where job_seq = $1 and outcome = ''`, j.seq)
-			if err != nil {
-				return err
-			}
+			a := t.b.ofJob[j.seq]
+			e.Attempt, e.DeviceID = a.number, a.device
+			t.publish(TopicWorker(a.worker))
 		} else {
 			j.Cause = qgjob.CauseCanceled
 		}

@@ -11,8 +11,11 @@ import (
 // checkCounters compares everything that is counted with a recount.
 func checkCounters(t testing.TB, q *queue) {
 	t.Helper()
-	if err := recount(context.WithoutCancel(t.Context()), q.Store); err != nil {
-		t.Fatal(err)
+	ctx := context.WithoutCancel(t.Context())
+	for _, err := range []error{recount(ctx, q.Store), checkBoard(ctx, q.Store)} {
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -32,6 +35,20 @@ func recount(ctx context.Context, s *Store) error {
 			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, count(*) from jobs
 				where state = 'queued' group by org_id, app_version_id, target, priority, prefer_device, avoid_device`,
 		},
+		"queue by lane": {
+			`select id || '', queued from lanes where queued > 0`,
+			`select lane_id || '', count(*) from queue group by lane_id`,
+		},
+		"queued are in the lane of their own kind": {
+			`select j.seq || ' ' || l.id, 1 from jobs j, lanes l where j.state = 'queued' and l.queued > 0
+				and l.org_id = j.org_id and l.app_version_id = j.app_version_id and l.target = j.target and l.priority = j.priority
+				and l.prefer_device = j.prefer_device and l.avoid_device = j.avoid_device`,
+			`select job_seq || ' ' || lane_id, 1 from queue`,
+		},
+		"oldest moment by lane": {
+			`select id || '', oldest_at_ms from lanes where queued > 0`,
+			`select l.id || '', r.submitted_at_ms from lanes l, jobs j, runs r where l.queued > 0 and j.seq = l.oldest_seq and r.seq = j.run_seq`,
+		},
 		"oldest by lane": {
 			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, oldest_seq from lanes where queued > 0`,
 			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(seq) from jobs
@@ -48,6 +65,10 @@ func recount(ctx context.Context, s *Store) error {
 		"jobs that run have one open attempt": {
 			`select seq || '', 1 from jobs where state in ('running', 'canceling')`,
 			`select job_seq || '', count(*) from attempts where outcome = '' group by job_seq`,
+		},
+		"open attempts are on their devices": {
+			`select id || attempt_id, 1 from devices where attempt_id <> ''`,
+			`select device_id || id, 1 from attempts where outcome = ''`,
 		},
 		"installs": {
 			`select 'installs', cast(coalesce(sum(value), 0) as bigint) from counters where name = 'installs'`,
@@ -78,4 +99,63 @@ func recount(ctx context.Context, s *Store) error {
 func short(m map[string]int64) string {
 	s := fmt.Sprint(m)
 	return s[:min(len(s), 2000)] + strings.Repeat("…", min(1, max(0, len(s)-2000)))
+}
+
+// checkBoard compares what the writer remembers with what it would read.
+func checkBoard(ctx context.Context, s *Store) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		read, err := readBoard(ctx, t.s)
+		if err != nil {
+			return err
+		}
+		for what, of := range map[string]func(*board) map[string]string{
+			"lanes": func(b *board) map[string]string {
+				m := map[string]string{}
+				for _, urgent := range b.urgent {
+					for i, l := range urgent {
+						m[fmt.Sprint(l.target, i)] = fmt.Sprintf("%+v id %d, %d queued, oldest %d at %d", l.lane, l.id, l.queued, l.oldest, l.oldestAt)
+						if len(l.heads) > l.queued || len(l.heads) > 0 && l.heads[0].seq != l.oldest || l.whole && len(l.heads) != l.queued || b.lanes[l.lane] != l {
+							m[fmt.Sprint(l.target, i)] += ", with wrong heads"
+						}
+					}
+				}
+				return m
+			},
+			"workers": func(b *board) map[string]string {
+				m := map[string]string{}
+				for id, w := range b.workers {
+					m[id] = fmt.Sprint(w.host, w.pollSeq, w.waitingSeq, w.seen)
+				}
+				return m
+			},
+			"devices": func(b *board) map[string]string {
+				m := map[string]string{}
+				for id, d := range b.devices {
+					m[id] = fmt.Sprint(d.worker, d.kind, d.state, d.app, d.waitingUntil, d.waitingUntil > 0 && d.waitingSeq > 0, d.installs, d.saved)
+					if d.attempt != nil {
+						m[id] += d.attempt.id
+					}
+				}
+				return m
+			},
+			"attempts": func(b *board) map[string]string {
+				m := map[string]string{}
+				for id, a := range b.open {
+					m[id] = fmt.Sprint(a.lease(), a.org, a.worker, a.device, a.number, a.acknowledged, a.cancelTold, a.logReceived, a.saved, *a.job, b.ofJob[a.jobSeq] == a)
+				}
+				for worker, of := range b.ofWorker {
+					m["of "+worker] = fmt.Sprint(len(of))
+				}
+				return m
+			},
+		} {
+			if kept, found := of(t.b), of(read); !maps.Equal(kept, found) {
+				return fmt.Errorf("%s: remembered %v, read %v", what, kept, found)
+			}
+		}
+		if t.b.nextJob != read.nextJob || t.b.nextID < read.nextID {
+			return fmt.Errorf("next job %d and lane %d remembered, %d and %d read", t.b.nextJob, t.b.nextID, read.nextJob, read.nextID)
+		}
+		return nil
+	})
 }

@@ -21,14 +21,11 @@ const (
 // dialect is everything in which the two databases differ, apart from how they are opened.
 type dialect struct {
 	kind      string
-	begin     string            // opens a write transaction
-	enter     string            // makes it the only one among all servers, and then selects the clock
 	clock     string            // selects the milliseconds since 1970
 	snapshot  *sql.TxOptions    // for several reads of one moment
 	words     *strings.Replacer // of the migrations
 	setwise   bool              // a bulk statement takes all its rows at once
-	claim     *bulk             // the oldest jobs of lanes
-	notify    string            // tells other servers of a commit's topics; empty where there are none
+	heads     *bulk             // the first jobs of lanes, after a sequence
 	translate func(error) error // gives a database error its qgjob code
 }
 
@@ -39,6 +36,7 @@ type dialect struct {
 //	{values} is what an insert inserts
 //	{from}   is an update's from clause, empty on SQLite
 //	{from,}  begins the from clause of a select or of an update that has one anyway
+//	{using}  is a delete's using clause, empty on SQLite
 //
 // kinds tells the values' types: t text, i integer, b boolean.
 type bulk struct {
@@ -66,9 +64,9 @@ func (b *bulk) sql(d *dialect) string {
 			pg = append(pg, "{"+n+"}", "v.c"+n)
 		}
 		rows := "unnest(" + strings.Join(arrays, ", ") + ")"
-		lite = append(lite, "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "")
+		lite = append(lite, "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "", "{using}", "")
 		from := "from " + rows + " as v(" + strings.Join(names, ", ") + ")"
-		pg = append(pg, "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from)
+		pg = append(pg, "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from, "{using}", "using "+from[len("from "):])
 		b.rendered = [2]string{strings.NewReplacer(lite...).Replace(b.text), strings.NewReplacer(pg...).Replace(b.text)}
 	})
 	if d.setwise {

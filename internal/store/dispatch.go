@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"maps"
 	"slices"
 
 	"qgjob"
@@ -31,16 +29,12 @@ func (s *Store) Dispatch(ctx context.Context) (int, error) {
 	return int(s.writer.given.Swap(0)), nil
 }
 
-// plan dispatches when the transaction has something to plan, and writes what that gives.
+// plan dispatches when the transaction has something to plan.
 func (t *tx) plan(ctx context.Context) error {
 	if !t.unplanned || !t.planning {
 		return nil
 	}
-	err := t.dispatch(ctx)
-	if err == nil {
-		err = t.flush(ctx)
-	}
-	if err != nil {
+	if err := t.dispatch(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errPlan, err)
 	}
 	return nil
@@ -49,73 +43,47 @@ func (t *tx) plan(ctx context.Context) error {
 // waitingDevice is a device that a worker lets wait.
 type waitingDevice struct{ worker, id string }
 
-// fleetDevice is a live device with its worker.
-type fleetDevice struct {
-	sched.Device
-	worker string
-	marked bool // in the database, as waiting
-}
-
 func (t *tx) dispatch(ctx context.Context) error {
 	t.unplanned = false
-	marks, err := t.look(ctx)
-	if err != nil || t.idle {
+	if err := t.ageHeadless(ctx); err != nil {
 		return err
 	}
-	fleet, err := t.fleet(ctx)
-	if err != nil {
-		return err
+	t.idle = len(t.b.lanes) == 0 || !t.b.marked() && len(t.waiting) == 0
+	if t.idle {
+		return nil
 	}
-	var free []fleetDevice
-	for _, d := range fleet {
-		if d.Free {
-			free = append(free, d)
-		}
-	}
+	snapshot, free := t.fleet()
 	if len(free) == 0 {
 		return nil
 	}
-	lanes, err := t.urgentLanes(ctx, free)
-	if err != nil || len(lanes) == 0 {
-		return err
-	}
-	snapshot := sched.Snapshot{Lanes: lanes}
-	devices := map[string]fleetDevice{}
-	for _, d := range fleet {
-		snapshot.Devices = append(snapshot.Devices, d.Device)
-		devices[d.ID] = d
+	lanes := t.b.urgentLanes(free)
+	for _, l := range lanes {
+		snapshot.Lanes = append(snapshot.Lanes, l.snapshot())
 	}
 	plan := sched.Plan(snapshot, at(t.now))
-	jobs, err := t.claim(ctx, lanes, plan)
-	if err != nil {
+	wanted := map[*laneState]int{}
+	for _, a := range plan {
+		wanted[lanes[a.Lane]]++
+	}
+	if err := t.fill(ctx, wanted); err != nil {
 		return err
 	}
-	var marked [][]any
-	for i, a := range plan {
-		d := devices[a.DeviceID]
-		if err := t.assign(jobs[i], a, d.worker); err != nil {
-			return err
-		}
-		if d.marked {
-			marked = append(marked, []any{d.ID})
+	for l, n := range wanted {
+		if len(l.heads) < n {
+			return fmt.Errorf("lane %v counts %d queued jobs, but only %d of the %d planned are there", l.lane, l.queued, len(l.heads), n)
 		}
 	}
+	for _, a := range plan {
+		if err := t.assign(lanes[a.Lane].heads[0], t.b.devices[a.DeviceID], a.Reason); err != nil {
+			return err
+		}
+	}
+	if err := t.ageHeadless(ctx); err != nil {
+		return err
+	}
 	t.given += len(plan)
-	t.idle = len(marked) == marks && t.pollsAnswered()
-	return t.execAll(ctx, noWait, marked)
-}
-
-var noWait = newBulk("t", `update devices set waiting_until_ms = 0 {from} where id = {1}`)
-
-// look finds out whether there is nothing to plan, and counts the devices that are marked as waiting. A wait
-// that is over still counts: its poll ends it soon.
-func (t *tx) look(ctx context.Context) (marks int, err error) {
-	var queued bool
-	err = t.row(ctx, `
-		select (select count(*) from devices where worker_id <> '' and waiting_until_ms > 0), exists (select 1 from lanes where queued > 0)`,
-	).Scan(&marks, &queued)
-	t.idle = !queued || marks == 0 && len(t.waiting) == 0
-	return marks, err
+	t.idle = len(t.b.lanes) == 0 || !t.b.marked() && t.pollsAnswered()
+	return nil
 }
 
 // pollsAnswered says that no device waits by a poll of this batch.
@@ -130,164 +98,94 @@ func (t *tx) pollsAnswered() bool {
 
 // assign opens an attempt of a job on a device, and answers the poll with it by which the device waits when
 // that is of this batch.
-func (t *tx) assign(j *job, a sched.Assignment, worker string) error {
+func (t *tx) assign(j *job, d *deviceState, reason string) error {
 	j.Attempts++
 	if j.StartedAt == nil {
 		now := at(t.now)
 		j.StartedAt = &now
 	}
-	lease := Lease{AttemptID: t.newID(), Token: newToken(j.Attempts)}
-	t.attempts = append(t.attempts, []any{
-		lease.AttemptID, j.seq, j.Attempts, j.OrgID, worker, a.DeviceID, lease.Token, a.Reason, t.now, t.expiry(),
-	})
-	t.publish(TopicWorker(worker))
-	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: j.Attempts, DeviceID: a.DeviceID, Message: a.Reason}); err != nil {
+	a := &attempt{
+		id: t.newID(), token: newToken(j.Attempts), org: j.OrgID, worker: d.worker, device: d.id, reason: reason,
+		job: j, jobSeq: j.seq, number: j.Attempts, expires: t.expiry(), saved: t.expiry(),
+	}
+	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: a.number, DeviceID: d.id, Message: reason}); err != nil {
 		return err
 	}
-	for _, p := range t.waiting[waitingDevice{worker, a.DeviceID}] {
-		p.answer.Assignments = append(p.answer.Assignments, Assignment{
-			Lease: lease, DeviceID: a.DeviceID, Number: j.Attempts, Reason: a.Reason, Job: j.Job,
-		})
+	t.b.start(a)
+	t.started = append(t.started, a)
+	d.waitingUntil = 0
+	t.devices[d] = struct{}{}
+	t.publish(TopicWorker(d.worker))
+	for _, p := range t.waiting[waitingDevice{d.worker, d.id}] {
+		p.answer.Assignments = append(p.answer.Assignments, a.assignment())
 	}
 	return nil
 }
 
-// fleet reads the devices of live workers, with what they run. The polls of the batch count as if they were
-// written already.
-func (t *tx) fleet(ctx context.Context) ([]fleetDevice, error) {
-	var fleet []fleetDevice
+// fleet is the devices of live workers, with what they run, and those of them that wait for work. The polls of
+// the batch count as if their devices waited already.
+func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 	lastSeen := t.now - t.w.lease.Milliseconds()
-	err := t.query(ctx, func(row scanner) error {
-		var d fleetDevice
-		var app qgjob.App
-		var seen, waitingUntil int64
-		var org, version, target sql.NullString
-		err := row.Scan(&d.ID, &d.Kind, &d.worker, &seen, &app.OrgID, &app.AppVersionID, &app.BuildSHA256, &waitingUntil, &org, &version, &target)
-		polling := t.polling[d.worker]
-		if seen <= lastSeen && polling == nil {
-			return err
-		}
-		if app.OrgID != "" {
-			d.Installed = &app
-		}
-		if org.Valid {
-			d.Serving = &sched.Group{OrgID: org.String, AppVersionID: version.String, Target: qgjob.Target(target.String)}
-		}
-		d.marked = waitingUntil > 0
-		waits := waitingUntil > t.now
-		if polling != nil && polling.polls {
-			waits = len(t.waiting[waitingDevice{d.worker, d.ID}]) > 0
-		}
-		d.Free = waits && d.Serving == nil
-		fleet = append(fleet, d)
-		return err
-	}, `
-		select d.id, d.kind, d.worker_id, w.seen_at_ms, d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.waiting_until_ms,
-			j.org_id, j.app_version_id, j.target
-		from devices d
-		join workers w on w.id = d.worker_id
-		left join attempts a on a.device_id = d.id and a.outcome = ''
-		left join jobs j on j.seq = a.job_seq
-		where d.worker_id <> '' and d.state in ('idle', 'busy')`)
-	return fleet, err
-}
-
-const laneColumns = `l.org_id, l.app_version_id, l.target, l.priority, l.prefer_device, l.avoid_device, l.queued, l.oldest_seq,
-	(select r.submitted_at_ms from jobs j, runs r where j.seq = l.oldest_seq and r.seq = j.run_seq)`
-
-var (
-	selectPreferring = newBulk("t", `
-		select `+laneColumns+` {from,} lanes l where l.prefer_device = {1} and l.prefer_device <> '' and l.queued > 0`)
-	selectInstalled = newBulk("tt", `
-		select `+laneColumns+` {from,} lanes l where l.org_id = {1} and l.app_version_id = {2} and l.queued > 0`)
-)
-
-// urgentLanes reads the lanes that a plan for the free devices needs: the most urgent of each target that they
-// serve, those that prefer one of them, and those of the apps that are on them.
-func (t *tx) urgentLanes(ctx context.Context, free []fleetDevice) ([]sched.Lane, error) {
-	found := map[lane]sched.Lane{}
-	add := func(row scanner) error {
-		var l sched.Lane
-		var oldest int64
-		err := row.Scan(&l.OrgID, &l.AppVersionID, &l.Target, &l.Priority, &l.Prefer, &l.Avoid, &l.Queued, &l.OldestSeq, &oldest)
-		l.Oldest = at(oldest)
-		found[laneKey(l)] = l
-		return err
-	}
-	kinds := map[qgjob.Target]bool{}
-	apps := map[qgjob.App]bool{}
-	var devices, installed [][]any
-	for _, d := range free {
-		kinds[d.Kind] = true
-		devices = append(devices, []any{d.ID})
-		if d.Installed != nil && !apps[*d.Installed] {
-			apps[*d.Installed] = true
-			installed = append(installed, []any{d.Installed.OrgID, d.Installed.AppVersionID})
-		}
-	}
-	for _, target := range qgjob.Targets {
-		if !slices.ContainsFunc(slices.Collect(maps.Keys(kinds)), target.Accepts) {
+	for _, d := range t.b.devices {
+		if d.worker == "" || d.state != qgjob.DeviceIdle && d.state != qgjob.DeviceBusy {
 			continue
 		}
-		err := t.query(ctx, add, `
-			select `+laneColumns+` from lanes l where l.target = $1 and l.queued > 0
-			order by l.priority, l.oldest_seq limit $2`, target, laneLimit)
-		if err != nil {
-			return nil, err
+		polling := t.polling[d.worker]
+		if polling == nil && t.b.workers[d.worker].seen <= lastSeen {
+			continue
 		}
+		device := sched.Device{ID: d.id, Kind: d.kind}
+		if d.app.OrgID != "" {
+			device.Installed = &d.app
+		}
+		waits := d.waitingUntil > t.now
+		if polling != nil && polling.polls {
+			waits = len(t.waiting[waitingDevice{d.worker, d.id}]) > 0
+		}
+		if d.attempt != nil {
+			j := d.attempt.job
+			device.Serving = &sched.Group{OrgID: j.OrgID, AppVersionID: j.AppVersionID, Target: j.Target}
+		} else if waits {
+			device.Free = true
+			free = append(free, d)
+		}
+		s.Devices = append(s.Devices, device)
 	}
-	if err := t.queryAll(ctx, selectPreferring, devices, add); err != nil {
-		return nil, err
-	}
-	if err := t.queryAll(ctx, selectInstalled, installed, add); err != nil {
-		return nil, err
-	}
-	return slices.Collect(maps.Values(found)), nil
+	return s, free
 }
 
-func laneKey(l sched.Lane) lane {
-	return lane{org: l.OrgID, appVersion: l.AppVersionID, target: l.Target, priority: l.Priority, prefer: l.Prefer, avoid: l.Avoid}
-}
-
-// claim reads the job of each assignment of a plan: the lanes' oldest, in the plan's order.
-func (t *tx) claim(ctx context.Context, lanes []sched.Lane, plan []sched.Assignment) ([]*job, error) {
-	takers := map[int][]int{} // of a lane: indexes in plan
-	for i, a := range plan {
-		takers[a.Lane] = append(takers[a.Lane], i)
-	}
-	var rows [][]any
-	for n, of := range takers {
-		row := append([]any{n}, laneKey(lanes[n]).columns()...)
-		rows = append(rows, append(row, lanes[n].OldestSeq, len(of)))
-	}
-	oldest := map[int][]int64{}
-	err := t.queryAll(ctx, t.w.d.claim, rows, func(row scanner) error {
-		var n int
-		var seq int64
-		err := row.Scan(&n, &seq)
-		oldest[n] = append(oldest[n], seq)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	seqs := make([]int64, len(plan))
-	for n, of := range takers {
-		slices.Sort(oldest[n])
-		if len(oldest[n]) < len(of) {
-			return nil, fmt.Errorf("lane %v counts %d queued jobs, but only %d of the %d planned are there", laneKey(lanes[n]), lanes[n].Queued, len(oldest[n]), len(of))
-		}
-		for i, taker := range of {
-			seqs[taker] = oldest[n][i]
+// urgentLanes are those that a plan for the free devices needs: the most urgent of each target that they
+// serve, those that prefer one of them, and those of the apps that are on them.
+func (b *board) urgentLanes(free []*deviceState) []*laneState {
+	seen := map[*laneState]struct{}{}
+	var lanes []*laneState
+	add := func(l *laneState) {
+		if _, known := seen[l]; !known {
+			seen[l] = struct{}{}
+			lanes = append(lanes, l)
 		}
 	}
-	loaded, err := t.load(ctx, seqs)
-	if err != nil {
-		return nil, err
+	kinds := map[qgjob.Target]bool{}
+	for _, d := range free {
+		kinds[d.kind] = true
 	}
-	jobs := make([]*job, len(plan))
-	for i, seq := range seqs {
-		jobs[i] = loaded[seq]
+	for target, urgent := range b.urgent {
+		for kind := range kinds {
+			if target.Accepts(kind) {
+				for _, l := range urgent[:min(len(urgent), laneLimit)] {
+					add(l)
+				}
+				break
+			}
+		}
 	}
-	return jobs, nil
+	for _, d := range free {
+		for l := range b.byPrefer[d.id] {
+			add(l)
+		}
+		for l := range b.byApp[appVersion{d.app.OrgID, d.app.AppVersionID}] {
+			add(l)
+		}
+	}
+	return lanes
 }

@@ -117,9 +117,10 @@ func TestAPlanThatFailsRefusesNobody(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		ctx := t.Context()
 		must(t, 0, q.write(ctx, func(ctx context.Context, t *tx) error {
-			return t.exec(ctx, `insert into lanes (org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq)
-				values ('acme', 'v0', 'any', 0, '', '', 1, 1)`)
+			return t.exec(ctx, `insert into lanes (id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms)
+				values (1, 'acme', 'v0', 'any', 0, '', '', 1, 1, 1)`)
 		}))
+		q.writer.board = nil
 		q.worker("w1", "p1")
 		wake := q.Subscribe(TopicQueue)
 		defer wake.Close()
@@ -134,6 +135,7 @@ func TestAPlanThatFailsRefusesNobody(t *testing.T) {
 		must(t, 0, q.write(ctx, func(ctx context.Context, t *tx) error {
 			return t.exec(ctx, `delete from lanes where app_version_id = 'v0'`)
 		}))
+		q.writer.board = nil
 		if n := first(q.Dispatch(ctx)); n != 1 || q.job(j.ID).Job.State != qgjob.Running {
 			t.Fatalf("%d attempts when it can be planned again, want 1", n)
 		}

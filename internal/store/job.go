@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"qgjob"
 )
@@ -15,13 +16,14 @@ import (
 // job is a job as a write transaction holds it.
 type job struct {
 	qgjob.Job
-	seq           int64
+	seq, runSeq   int64
 	prefer, avoid string // devices of its next attempt
 	events        int    // number of its newest event
+	fresh         bool   // its row is still to be written
 }
 
 const jobColumns = `
-	j.seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
+	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
 	j.prefer_device, j.avoid_device, j.events, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
@@ -30,7 +32,7 @@ const jobColumns = `
 func scanJob(row scanner, before ...any) (*job, error) {
 	j := &job{}
 	var submitted, started, ended int64
-	dest := append(before, &j.seq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
+	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
 		&j.prefer, &j.avoid, &j.events, &submitted, &started, &ended)
@@ -41,41 +43,27 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	return j, nil
 }
 
-var selectJobs = newBulk("i", `select `+jobColumns+` {from,} jobs j, runs r where j.seq = {1} and r.seq = j.run_seq`)
-
-// load reads jobs by sequence. A job that the step has changed already is returned as changed.
-func (t *tx) load(ctx context.Context, seqs []int64) (map[int64]*job, error) {
-	jobs := make(map[int64]*job, len(seqs))
-	var rows [][]any
-	for _, seq := range seqs {
-		if j, ok := t.changed[seq]; ok {
-			jobs[seq] = j
-		} else if _, ok := jobs[seq]; !ok {
-			jobs[seq] = nil
-			rows = append(rows, []any{seq})
-		}
-	}
-	err := t.queryAll(ctx, selectJobs, rows, func(row scanner) error {
-		j, err := scanJob(row)
-		if err == nil {
-			jobs[j.seq] = j
-		}
-		return err
-	})
-	return jobs, err
-}
-
-// find reads one job by id. An empty org is any organization.
+// find reads one job by id, as the transaction has it. An empty org is any organization.
 func (t *tx) find(ctx context.Context, org, id string) (*job, error) {
-	j, err := scanJob(t.row(ctx, `select `+jobColumns+` from jobs j, runs r where j.id = $1 and r.seq = j.run_seq and ($2 = '' or j.org_id = $2)`, id, org))
+	var j *job
+	err := t.row(ctx, func(row scanner) (err error) {
+		j, err = scanJob(row)
+		return err
+	}, `select `+jobColumns+` from jobs j, runs r where j.id = $1 and r.seq = j.run_seq and ($2 = '' or j.org_id = $2)`, id, org)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, noJob(id)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if changed, ok := t.changed[j.seq]; ok {
+	if changed := t.changed[j.seq]; changed != nil {
 		return changed, nil
+	}
+	if a := t.b.ofJob[j.seq]; a != nil {
+		return a.job, nil
+	}
+	if head := t.b.queuedJob(t.b.lanes[j.lane()], j.seq); head != nil {
+		return head, nil
 	}
 	return j, nil
 }
@@ -95,6 +83,14 @@ func (j *job) mutable() []any {
 	}
 }
 
+func (j *job) row() []any {
+	return []any{
+		j.seq, j.ID, j.runSeq, j.OrgID, j.AppVersionID, j.Target, j.Priority, j.TestPath,
+		j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt),
+	}
+}
+
 // move is how every job changes its state: by the one transition function, with its event, its lane and its
 // counters. e carries what the event says about an attempt. What the move means for the next attempt
 // (prefer, avoid) is set before.
@@ -105,20 +101,19 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 		return err
 	}
 	if from == qgjob.Queued {
-		t.lane(j.lane()).removed++
+		if err := t.dequeue(j); err != nil {
+			return err
+		}
 	}
 	if to == qgjob.Queued {
-		c := t.lane(j.lane())
-		if c.added == 0 || j.seq < c.oldest {
-			c.oldest = j.seq
-		}
-		c.added++
-		t.unplan()
+		t.enqueue(j)
 	}
 	if from != "" {
 		t.count(j.OrgID, jobsIn+string(from), -1)
 		t.publish(TopicJob(j.ID))
-		t.changed[j.seq] = j
+		if !j.fresh {
+			t.changed[j.seq] = j
+		}
 	}
 	t.count(j.OrgID, jobsIn+string(to), 1)
 	j.State = to
@@ -133,32 +128,60 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 
 // attempt is an attempt as a write transaction holds it.
 type attempt struct {
-	id, token, org, worker, device string
-	jobSeq                         int64
-	number                         int
-	outcome                        qgjob.Outcome
-	resultHash                     string
-	trigger                        qgjob.Trigger
-	retry                          int
-	acknowledged, cancelTold       bool
-	logReceived                    int64
+	id, token, org, worker, device, reason string
+	job                                    *job // of an open one
+	jobSeq                                 int64
+	number                                 int
+	outcome                                qgjob.Outcome
+	resultHash                             string
+	trigger                                qgjob.Trigger
+	retry                                  int
+	acknowledged, cancelTold               bool
+	logReceived                            int64
+	expires                                int64
+	saved                                  int64 // expires as it is in the database
 }
 
 const attemptColumns = `
-	a.id, a.token, a.org_id, a.worker_id, a.device_id, a.job_seq, a.number,
-	a.outcome, a.result_hash, a.trigger, a.retry, a.acknowledged, a.cancel_told, a.log_received`
+	a.id, a.token, a.org_id, a.worker_id, a.device_id, a.reason, a.job_seq, a.number,
+	a.outcome, a.result_hash, a.trigger, a.retry, a.acknowledged, a.cancel_told, a.log_received, a.expires_at_ms`
 
-func scanAttempt(row scanner) (*attempt, error) {
-	a := &attempt{}
-	err := row.Scan(&a.id, &a.token, &a.org, &a.worker, &a.device, &a.jobSeq, &a.number,
-		&a.outcome, &a.resultHash, &a.trigger, &a.retry, &a.acknowledged, &a.cancelTold, &a.logReceived)
-	return a, err
+// columns are where attemptColumns go.
+func (a *attempt) columns() []any {
+	return []any{
+		&a.id, &a.token, &a.org, &a.worker, &a.device, &a.reason, &a.jobSeq, &a.number,
+		&a.outcome, &a.resultHash, &a.trigger, &a.retry, &a.acknowledged, &a.cancelTold, &a.logReceived, &a.expires,
+	}
+}
+
+func (a *attempt) lease() Lease { return Lease{AttemptID: a.id, Token: a.token} }
+
+// assignment is what the attempt's worker is to hear.
+func (a *attempt) assignment() Assignment {
+	return Assignment{Lease: a.lease(), DeviceID: a.device, Number: a.number, Reason: a.reason, Job: a.job.Job}
+}
+
+// renewal is how much of a lease may be lost with the board: so much later the database has to know of it.
+const renewal = time.Second
+
+// renew lets a worker's lease live on, and notes that its worker knows of it.
+func (t *tx) renew(l Lease, worker string) {
+	a := t.b.open[l.AttemptID]
+	if a == nil || a.token != l.Token || a.worker != worker {
+		return
+	}
+	a.expires = t.expiry()
+	if !a.acknowledged || a.expires-a.saved >= renewal.Milliseconds() {
+		a.acknowledged, a.saved = true, a.expires
+		t.attempts[a] = struct{}{}
+	}
 }
 
 // end ends an open attempt and moves its job by what that means. hash tells the worker's result from
 // another one; it is empty when the server ends the attempt. It refuses, with a code and without having
 // changed anything, what does not fit the job.
-func (t *tx) end(a *attempt, j *job, r qgjob.Result, hash string) error {
+func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
+	j := a.job
 	s, err := j.Settle(r.Outcome, r.Cause)
 	if err != nil {
 		return err
@@ -190,6 +213,9 @@ func (t *tx) end(a *attempt, j *job, r qgjob.Result, hash string) error {
 	case qgjob.Stop:
 		j.Cause = qgjob.CauseCanceled
 	}
+	t.devices[t.b.devices[a.device]] = struct{}{}
+	delete(t.attempts, a)
+	t.b.end(a)
 	t.ends = append(t.ends, []any{a.id, r.Outcome, r.Cause, r.Message, string(report), hash, s.Trigger, a.retry, t.now})
 	t.count(a.org, attemptsOf+string(r.Outcome)+"/"+string(r.Cause), 1)
 	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: r.Cause, Message: r.Message})

@@ -1,10 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 
 	"qgjob"
@@ -16,10 +15,12 @@ const (
 	maxPage     = 500
 )
 
-// Jobs returns a page of jobs, newest first. next is empty on the last page.
-//
-// A page costs the same at a thousand and a million jobs, whatever it filters by: the indexes lead with
-// organization (and app version), target and state, so the page is the newest of at most 28 index ranges.
+// pageWork is how many jobs a page passes over at the most in search of those that its filter selects: every
+// page costs about the same, at a thousand jobs and at a million. A page that would pass over more ends early.
+const pageWork = 5000
+
+// Jobs returns a page of jobs, newest first. next is empty on the last page. A page may hold fewer jobs than
+// asked for, or none, while next is set: those that the filter selects are rare among the newest.
 func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []qgjob.Job, next string, err error) {
 	if f.Limit == 0 {
 		f.Limit = defaultPage
@@ -31,13 +32,21 @@ func (s *Store) Jobs(ctx context.Context, f JobFilter) (jobs []qgjob.Job, next s
 		if err != nil {
 			return err
 		}
-		orgs, err := f.organizations(query)
-		if err != nil || len(orgs) == 0 {
+		var seqs []any
+		text, args := f.walk(low, high)
+		err = query(func(row scanner) error {
+			var seq int64
+			err := row.Scan(&seq)
+			seqs = append(seqs, seq)
+			return err
+		}, text, args...)
+		if err != nil {
 			return err
 		}
-		seqs, err := f.newest(query, orgs, low, high)
-		if err != nil || len(seqs) == 0 {
-			return err
+		if len(seqs) <= f.Limit {
+			if next, err = f.end(query, low, high); err != nil || len(seqs) == 0 {
+				return err
+			}
 		}
 		return query(func(row scanner) error {
 			j, err := scanJob(row)
@@ -84,61 +93,24 @@ func (f JobFilter) bounds(query queryFunc) (low, high int64, err error) {
 	return low, high, nil
 }
 
-// organizations lists those whose jobs the filter may select: its own, or every one that has any.
-func (f JobFilter) organizations(query queryFunc) ([]string, error) {
-	if f.OrgID != "" || f.RunID != "" || (f.AppVersionID == "" && f.State == "" && f.Target == "") {
-		return []string{f.OrgID}, nil
+// way is the index range that a page goes along, newest first, with the columns that the filter looks at.
+// Its first two arguments bound it, the third says how many jobs it passes over.
+func (f JobFilter) way(columns string, low, high int64) (string, []any) {
+	switch {
+	case f.RunID != "" || f.OrgID == "":
+		return `select ` + columns + ` from jobs where seq >= $1 and seq < $2 order by seq desc limit $3`, []any{low, high, pageWork}
+	case f.AppVersionID == "":
+		return `select ` + columns + ` from jobs where org_id = $4 and -seq <= $1 and -seq > $2 order by -seq limit $3`,
+			[]any{-low, -high, pageWork, f.OrgID}
 	}
-	var orgs []string
-	err := query(func(row scanner) error {
-		var org string
-		err := row.Scan(&org)
-		orgs = append(orgs, org)
-		return err
-	}, `
-		select distinct org_id from counters
-		where org_id <> '' and value > 0 and (name = $1 or ($1 = '`+jobsIn+`' and name like '`+jobsIn+`%'))`, jobsIn+string(f.State))
-	return orgs, err
+	return `select ` + columns + ` from jobs where org_id = $4 and app_version_id = $5 and 0 - seq <= $1 and 0 - seq > $2 order by 0 - seq limit $3`,
+		[]any{-low, -high, pageWork, f.OrgID, f.AppVersionID}
 }
 
-// newest returns the sequences of a page and one job more, newest first. Where the sequence alone orders the
-// page it is one range; otherwise it is the newest of one range per organization, target and state.
-func (f JobFilter) newest(query queryFunc, orgs []string, low, high int64) ([]any, error) {
-	var seqs []int64
-	add := func(row scanner) error {
-		var seq int64
-		err := row.Scan(&seq)
-		seqs = append(seqs, seq)
-		return err
-	}
-	if f.RunID != "" || (f.OrgID == "" && f.AppVersionID == "" && f.State == "" && f.Target == "") {
-		text, args := f.bySequence(low, high)
-		if err := query(add, text, args...); err != nil {
-			return nil, err
-		}
-	} else {
-		for some := range slices.Chunk(orgs, organizationsAtOnce) {
-			text, args := f.byRanges(some, low, high)
-			if err := query(add, text, args...); err != nil {
-				return nil, err
-			}
-		}
-		slices.SortFunc(seqs, func(a, b int64) int { return cmp.Compare(b, a) })
-	}
-	page := make([]any, min(len(seqs), f.Limit+1))
-	for i := range page {
-		page[i] = seqs[i]
-	}
-	return page, nil
-}
-
-// organizationsAtOnce keeps a statement well under the 500 terms that SQLite takes in a compound select: an
-// organization has 28 ranges.
-const organizationsAtOnce = 8
-
-func (f JobFilter) bySequence(low, high int64) (string, []any) {
-	where := `seq >= $1 and seq < $2`
-	args := []any{low, high, f.Limit + 1}
+// walk selects the sequences of a page and one job more.
+func (f JobFilter) walk(low, high int64) (string, []any) {
+	way, args := f.way("seq, org_id, app_version_id, state, target", low, high)
+	where := "true"
 	for _, c := range []struct{ column, value string }{
 		{"org_id", f.OrgID}, {"app_version_id", f.AppVersionID}, {"state", string(f.State)}, {"target", string(f.Target)},
 	} {
@@ -147,38 +119,16 @@ func (f JobFilter) bySequence(low, high int64) (string, []any) {
 			where += fmt.Sprintf(" and %s = $%d", c.column, len(args))
 		}
 	}
-	return `select seq from jobs where ` + where + ` order by seq desc limit $3`, args
+	args = append(args, f.Limit+1)
+	return fmt.Sprintf(`select seq from (%s) as way where %s limit $%d`, way, where, len(args)), args
 }
 
-func (f JobFilter) byRanges(orgs []string, low, high int64) (string, []any) {
-	args := []any{-low, -high, f.Limit + 1}
-	arg := func(v any) string {
-		args = append(args, v)
-		return fmt.Sprintf("$%d", len(args))
-	}
-	states, targets := qgjob.JobStates, qgjob.Targets
-	if f.State != "" {
-		states = []qgjob.JobState{f.State}
-	}
-	if f.Target != "" {
-		targets = []qgjob.Target{f.Target}
-	}
-	app, order := "", "-seq" // the order of jobs_of_organization
-	if f.AppVersionID != "" {
-		app, order = " and app_version_id = "+arg(f.AppVersionID), "0 - seq" // of jobs_of_app_version
-	}
-	var ranges []string
-	for _, org := range orgs {
-		where := "org_id = " + arg(org) + app
-		for _, target := range targets {
-			for _, state := range states {
-				ranges = append(ranges, fmt.Sprintf(
-					`select seq from (select seq from jobs where %s and target = %s and state = %s and %[4]s <= $1 and %[4]s > $2 order by %[4]s limit $3) as r%[5]d`,
-					where, arg(target), arg(state), order, len(ranges)))
-			}
-		}
-	}
-	return `select seq from (` + strings.Join(ranges, " union all ") + `) as ranges order by seq desc limit $3`, args
+// end is the id of the last job that a page passes over; empty when the page passes over all there are.
+func (f JobFilter) end(query queryFunc, low, high int64) (string, error) {
+	way, args := f.way("id", low, high)
+	var last string
+	err := query(func(row scanner) error { return row.Scan(&last) }, `select id from (`+way+`) as way limit 1 offset `+strconv.Itoa(pageWork-1), args...)
+	return last, err
 }
 
 func parameters(n int) string {

@@ -14,11 +14,11 @@ import (
 // that its worker's result ended still takes the rest of its log; one that the server ended does not.
 func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset int64, chunk []byte) (size int64, err error) {
 	err = s.writer.do(ctx, single, func(ctx context.Context, t *tx) error {
-		a, err := scanAttempt(t.row(ctx, `select `+attemptColumns+` from attempts a where a.id = $1`, attemptID))
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		a, jobID, err := t.attemptOfLog(ctx, attemptID)
+		if err != nil {
 			return err
 		}
-		if err != nil || a.token != token || (a.outcome != "" && a.resultHash == "") {
+		if a == nil || a.token != token || (a.outcome != "" && a.resultHash == "") {
 			return leaseLost(attemptID)
 		}
 		size = a.logReceived
@@ -33,17 +33,35 @@ func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset i
 			if err != nil {
 				return err
 			}
-			j, err := t.load(ctx, []int64{a.jobSeq})
-			if err != nil {
-				return err
-			}
-			t.publish(TopicLog(j[a.jobSeq].ID))
+			t.publish(TopicLog(jobID))
 		}
-		return t.exec(ctx, `
-			update attempts set log_received = $2, acknowledged = true, expires_at_ms = case when outcome = '' then $3 else expires_at_ms end
-			where id = $1`, a.id, size, t.expiry())
+		if a.outcome != "" {
+			return t.exec(ctx, `update attempts set log_received = $2 where id = $1`, a.id, size)
+		}
+		t.renew(a.lease(), a.worker)
+		a.logReceived = size
+		t.attempts[a] = struct{}{}
+		return nil
 	}, 1+len(chunk)/bytesPerRow)
 	return size, err
+}
+
+// attemptOfLog finds an attempt, open or ended, and the id of its job; nil when there is none.
+func (t *tx) attemptOfLog(ctx context.Context, id string) (*attempt, string, error) {
+	if a := t.b.open[id]; a != nil {
+		return a, a.job.ID, nil
+	}
+	if err := t.flush(ctx); err != nil {
+		return nil, "", err
+	}
+	a := &attempt{}
+	var jobID string
+	err := t.row(ctx, func(row scanner) error { return row.Scan(append(a.columns(), &jobID)...) },
+		`select `+attemptColumns+`, j.id from attempts a, jobs j where a.id = $1 and j.seq = a.job_seq`, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, "", nil
+	}
+	return a, jobID, err
 }
 
 // bytesPerRow is how many bytes of a log weigh as much in a transaction as a row.

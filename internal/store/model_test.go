@@ -77,13 +77,14 @@ func TestQueueAgainstModel(t *testing.T) {
 // wipe empties the database, so that a run does not pay for opening one.
 func wipe(t *testing.T, q *queue) {
 	must(t, 0, q.write(t.Context(), func(ctx context.Context, tx *tx) error {
-		for _, table := range []string{"counters", "runs", "jobs", "events", "lanes", "idempotency_keys", "workers", "devices", "attempts"} {
+		for _, table := range []string{"counters", "runs", "jobs", "queue", "events", "lanes", "workers", "devices", "attempts"} {
 			if err := tx.exec(ctx, "delete from "+table); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
+	q.writer.board = nil
 }
 
 func draw[T any](rt *rapid.T, what string, of ...T) T { return rapid.SampledFrom(of).Draw(rt, what) }
@@ -517,6 +518,9 @@ func (m *model) reap(rt *rapid.T) {
 // check compares every job with the model.
 func (m *model) check(rt *rapid.T) {
 	m.hear(rt)
+	if err := checkBoard(m.q.t.Context(), m.q.Store); err != nil {
+		rt.Fatal(err)
+	}
 	type kept struct {
 		state                          qgjob.JobState
 		tests, infra, attempts, events int

@@ -34,27 +34,22 @@ const postgresClock = "select floor(extract(epoch from clock_timestamp()) * 1000
 var postgresDialect = &dialect{
 	kind:      "postgresql",
 	setwise:   true,
-	begin:     "begin isolation level read committed",
-	enter:     fmt.Sprintf("with entered as materialized (select pg_advisory_xact_lock(%d)) %s from entered", writeLock, postgresClock),
 	clock:     postgresClock,
 	snapshot:  &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
-	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed}", ""),
-	notify:    "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)",
+	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed} ", "", "{keyed}", "", "{hot}", "with (fillfactor = 70)"),
 	translate: translatePostgres,
-	claim: newBulk("itttittii", `
-		select {1}, oldest.seq {from,} lateral (
-			select seq from jobs
-			where org_id = {2} and app_version_id = {3} and target = {4} and priority = {5}
-				and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq + 0 >= {8}
-			order by seq + 0 limit {9}
-		) as oldest`),
+	heads: newBulk("iii", `
+		select {1}, `+jobColumns+`
+		{from,} lateral (select job_seq from queue where lane_id = {1} and job_seq > {2} order by job_seq limit {3}) as q, jobs j, runs r
+		where j.seq = q.job_seq and r.seq = j.run_seq
+		order by j.seq`),
 }
 
-// openPostgres connects one writer and a pool of readers.
-func openPostgres(ctx context.Context, databaseURL string) (write, read *sql.DB, config *pgx.ConnConfig, err error) {
+// openPostgres migrates the database and opens a pool of readers. config is for sessions and listeners.
+func openPostgres(ctx context.Context, databaseURL string) (read *sql.DB, config *pgx.ConnConfig, err error) {
 	config, err = pgx.ParseConfig(databaseURL)
 	if err != nil {
-		return nil, nil, nil, qgjob.Errorf(qgjob.CodeInvalid, "the database URL cannot be read: %w", err)
+		return nil, nil, qgjob.Errorf(qgjob.CodeInvalid, "the database URL cannot be read: %w", err)
 	}
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = connectTimeout // a host that swallows packets must not hold every request for minutes
@@ -78,19 +73,17 @@ func openPostgres(ctx context.Context, databaseURL string) (write, read *sql.DB,
 	} {
 		config.RuntimeParams[name] = value
 	}
-	write = stdlib.OpenDB(*config)
-	write.SetMaxOpenConns(2) // the writer's, and a fresh one while a broken one ends
 	read = stdlib.OpenDB(*config)
 	read.SetMaxOpenConns(postgresReaders)
 	read.SetMaxIdleConns(postgresReaders)
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrateLock), lock.WithLockTimeout(1, 300))
 	if err == nil {
-		err = migrate(ctx, write, postgresDialect, goose.DialectPostgres, goose.WithSessionLocker(locker))
+		err = migrate(ctx, read, postgresDialect, goose.DialectPostgres, goose.WithSessionLocker(locker))
 	}
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, write.Close(), read.Close())
+		return nil, nil, errors.Join(err, read.Close())
 	}
-	return write, read, config, nil
+	return read, config, nil
 }
 
 // translatePostgres gives an error its code: what the connection, the server's resources or an operator did
@@ -105,4 +98,155 @@ func translatePostgres(err error) error {
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseBusy, Err: err}
 	}
 	return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
+}
+
+// postgresSession is a session on a connection of its own. A transaction is two round trips: what it begins
+// with, and all that it writes together with its commit.
+type postgresSession struct {
+	c       *pgx.Conn
+	origin  string // names the server in what it tells the others
+	version int64
+	wrote   bool
+}
+
+func newPostgresSession(ctx context.Context, config *pgx.ConnConfig, origin string) (session, error) {
+	c, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &postgresSession{c: c, origin: origin}, nil
+}
+
+const (
+	beginPostgres = "begin isolation level read committed"
+	// enterPostgres makes the transaction the only one that writes among all servers, and then reads the clock.
+	enterPostgres = "with entered as materialized (select pg_advisory_xact_lock(%d)) " + postgresClock + " from entered"
+	// The count of commits tells a server whether another one has written since its own last commit.
+	commitsCounted = "select coalesce((select value from counters where org_id = '' and name = 'commits'), 0)"
+	countCommit    = "insert into counters (org_id, name, value) values ('', 'commits', 1) on conflict (org_id, name) do update set value = counters.value + 1"
+	notifyServers  = "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)"
+)
+
+// begin sends everything at once. Each statement after the lock sees what was committed before it was got.
+func (s *postgresSession) begin(ctx context.Context, reads []read) (now, version int64, err error) {
+	s.wrote = false
+	var batch pgx.Batch
+	batch.Queue(beginPostgres)
+	batch.Queue(fmt.Sprintf(enterPostgres, writeLock))
+	batch.Queue(commitsCounted)
+	asked := reads[:0:0]
+	for _, r := range reads {
+		if len(r.rows) > 0 {
+			batch.Queue(r.b.sql(postgresDialect), r.b.arrays(r.rows)...)
+			asked = append(asked, r)
+		}
+	}
+	results := s.c.SendBatch(ctx, &batch)
+	if _, err = results.Exec(); err == nil {
+		err = results.QueryRow().Scan(&now)
+	}
+	if err == nil {
+		err = results.QueryRow().Scan(&s.version)
+	}
+	for _, r := range asked {
+		if err == nil {
+			rows, queryErr := results.Query()
+			err = inStatement(r.b.text, eachRow(r.scan, rows, queryErr))
+		}
+	}
+	return now, s.version, errors.Join(err, results.Close())
+}
+
+func (s *postgresSession) exec(ctx context.Context, text string, args ...any) error {
+	s.wrote = true
+	_, err := s.c.Exec(ctx, text, args...)
+	return inStatement(text, err)
+}
+
+func (s *postgresSession) query(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
+	rows, err := s.c.Query(ctx, text, args...)
+	return inStatement(text, eachRow(scan, rows, err))
+}
+
+// eachRow scans every row of an answer.
+func eachRow(scan func(scanner) error, rows pgx.Rows, err error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func (s *postgresSession) write(ctx context.Context, statements []statement) error {
+	var batch pgx.Batch
+	s.queue(&batch, statements)
+	return s.send(ctx, &batch)
+}
+
+func (s *postgresSession) queue(batch *pgx.Batch, statements []statement) {
+	for _, st := range statements {
+		s.wrote = true
+		batch.Queue(st.b.sql(postgresDialect), st.b.arrays(st.rows)...)
+	}
+}
+
+// send runs a batch of statements that return nothing.
+func (s *postgresSession) send(ctx context.Context, batch *pgx.Batch) error {
+	results := s.c.SendBatch(ctx, batch)
+	for _, q := range batch.QueuedQueries {
+		if _, err := results.Exec(); err != nil {
+			return errors.Join(inStatement(q.SQL, err), results.Close())
+		}
+	}
+	return results.Close()
+}
+
+func (s *postgresSession) commit(ctx context.Context, statements []statement, topics []string) (int64, error) {
+	var batch pgx.Batch
+	s.queue(&batch, statements)
+	version := s.version
+	if s.wrote {
+		version++
+		batch.Queue(countCommit)
+	}
+	if len(topics) > 0 {
+		batch.Queue(notifyServers, payloads(s.origin, topics))
+	}
+	batch.Queue("commit")
+	err := s.send(ctx, &batch)
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || connectionEnded(refusal)) {
+		return 0, errors.Join(errUnknown, err)
+	}
+	return version, err
+}
+
+// connectionEnded says whether an error is about the connection and not about a statement.
+func connectionEnded(e *pgconn.PgError) bool {
+	switch e.Code[:2] {
+	case "08", "57", "58":
+		return true
+	}
+	return false
+}
+
+func (s *postgresSession) rollback(ctx context.Context) error {
+	if s.c.IsClosed() {
+		return errors.New("the connection has ended")
+	}
+	_, err := s.c.Exec(ctx, "rollback")
+	return err
+}
+
+// closeTimeout bounds the end of a connection that may be broken.
+const closeTimeout = time.Second
+
+func (s *postgresSession) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = s.c.Close(ctx) // it is given up either way
 }

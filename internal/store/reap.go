@@ -19,25 +19,16 @@ func (s *Store) Reap(ctx context.Context) (int, error) {
 		if asked.Err() != nil {
 			return qgjob.Errorf(qgjob.CodeUnavailable, "the database took too long: no lease was ended: %w", asked.Err())
 		}
-		var lost []*attempt
-		err := t.query(ctx, collectAttempts(&lost), `
-			select `+attemptColumns+` from attempts a where a.outcome = '' and a.expires_at_ms <= $1 order by a.expires_at_ms, a.id limit $2`,
-			t.now, reapLimit)
-		if err != nil {
-			return err
-		}
+		lost := t.b.attempts(func(a *attempt) bool { return a.expires <= t.now })
+		lost = lost[:min(len(lost), reapLimit)]
 		if err := t.endAll(ctx, lost, lostResult(t.w.lease)); err != nil {
 			return err
 		}
 		var gone []string
-		err = t.query(ctx, func(row scanner) error {
-			var id string
-			err := row.Scan(&id)
-			gone = append(gone, id)
-			return err
-		}, `select id from workers where seen_at_ms <= $1 order by id limit $2`, t.now-t.w.lease.Milliseconds(), reapLimit)
-		if err != nil {
-			return err
+		for id, w := range t.b.workers {
+			if w.seen <= t.now-t.w.lease.Milliseconds() && len(gone) < reapLimit {
+				gone = append(gone, id)
+			}
 		}
 		if err := t.forget(ctx, gone); err != nil {
 			return err
@@ -63,10 +54,7 @@ func lostResult(lease time.Duration) func(*attempt) qgjob.Result {
 	}
 }
 
-// sweep deletes what nobody can ask for any more: keys past their window, and lanes that are empty.
+// sweep deletes the lanes that are empty.
 func (t *tx) sweep(ctx context.Context) error {
-	if err := t.exec(ctx, `delete from idempotency_keys where created_at_ms <= $1`, t.now-IdempotencyWindow.Milliseconds()); err != nil {
-		return err
-	}
 	return t.exec(ctx, `delete from lanes where queued = 0`)
 }

@@ -13,33 +13,28 @@ type resultItem struct {
 	worker string
 }
 
-var (
-	selectAttempts = newBulk("t", `select `+attemptColumns+` {from,} attempts a where a.id = {1}`)
-	countInstalls  = newBulk("tiittt", `
-		update devices set installs = installs + {2}, installs_saved = installs_saved + {3},
-			installed_org_id = {4}, installed_app_version_id = {5}, installed_build_sha256 = {6}
-		{from} where id = {1}`)
-)
+var selectAttempts = newBulk("t", `select `+attemptColumns+` {from,} attempts a where a.id = {1}`)
 
 // record ends the attempts that results speak of, and answers each result.
 func (t *tx) record(ctx context.Context, items []*resultItem) error {
-	attempts, jobs, err := t.resultsSubjects(ctx, items)
+	ended, err := t.endedAttempts(ctx, items)
 	if err != nil {
 		return err
 	}
 	for _, item := range items {
-		a := attempts[item.result.AttemptID]
-		var j *job
-		if a != nil {
-			j = jobs[a.jobSeq]
+		a := t.b.open[item.result.AttemptID]
+		if a == nil {
+			a = ended[item.result.AttemptID]
 		}
-		answer, err := t.recordOne(a, j, item)
+		answer, err := t.recordOne(a, item)
 		if err != nil {
 			code := qgjob.ErrorCode(err)
 			if code == qgjob.CodeInternal {
 				return err
 			}
 			answer = ResultAnswer{Code: code, Message: err.Error()}
+		} else {
+			ended[a.id] = a
 		}
 		answer.AttemptID = item.result.AttemptID
 		*item.answer = answer
@@ -47,32 +42,33 @@ func (t *tx) record(ctx context.Context, items []*resultItem) error {
 	return nil
 }
 
-func (t *tx) resultsSubjects(ctx context.Context, items []*resultItem) (map[string]*attempt, map[int64]*job, error) {
+// endedAttempts reads the attempts of results that come late, or again.
+func (t *tx) endedAttempts(ctx context.Context, items []*resultItem) (map[string]*attempt, error) {
 	attempts := map[string]*attempt{}
 	var rows [][]any
 	for _, item := range items {
 		id := item.result.AttemptID
-		if _, seen := attempts[id]; !seen {
+		if _, seen := attempts[id]; !seen && t.b.open[id] == nil {
 			attempts[id] = nil
 			rows = append(rows, []any{id})
 		}
 	}
-	var seqs []int64
-	err := t.queryAll(ctx, selectAttempts, rows, func(row scanner) error {
-		a, err := scanAttempt(row)
+	if len(rows) == 0 {
+		return attempts, nil
+	}
+	if err := t.flush(ctx); err != nil {
+		return nil, err
+	}
+	return attempts, t.queryAll(ctx, selectAttempts, rows, func(row scanner) error {
+		a := &attempt{}
+		err := row.Scan(a.columns()...)
 		attempts[a.id] = a
-		seqs = append(seqs, a.jobSeq)
 		return err
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	jobs, err := t.load(ctx, seqs)
-	return attempts, jobs, err
 }
 
 // recordOne ends one attempt. An attempt that has ended accepts the result that ended it again, and no other.
-func (t *tx) recordOne(a *attempt, j *job, item *resultItem) (ResultAnswer, error) {
+func (t *tx) recordOne(a *attempt, item *resultItem) (ResultAnswer, error) {
 	r := item.result
 	if a == nil || a.token != r.Token || a.worker != item.worker {
 		return ResultAnswer{}, leaseLost(r.AttemptID)
@@ -93,28 +89,29 @@ func (t *tx) recordOne(a *attempt, j *job, item *resultItem) (ResultAnswer, erro
 	default:
 		return ResultAnswer{}, qgjob.Errorf(qgjob.CodeConflict, "attempt %s ended as %s: another result cannot replace it", r.AttemptID, a.outcome)
 	}
-	if err := t.end(a, j, r.Result, hash); err != nil {
+	if err := t.end(a, r.Result, hash); err != nil {
 		return ResultAnswer{}, err
 	}
-	t.installed(a, j, r.Report)
+	t.installed(a, r.Report)
 	return a.answer()
 }
 
 // installed keeps a device's ledger: what was installed, what was found installed, and what is on it now.
-func (t *tx) installed(a *attempt, j *job, r qgjob.Report) {
+func (t *tx) installed(a *attempt, r qgjob.Report) {
 	if !r.Installed && !r.InstallSaved {
 		return
 	}
-	installs, saved := 0, 0
+	d := t.b.devices[a.device]
 	if r.Installed {
-		installs = 1
+		d.installs++
+		t.count(a.org, installsDone, 1)
 	}
 	if r.InstallSaved {
-		saved = 1
+		d.saved++
+		t.count(a.org, installsSaved, 1)
 	}
-	t.count(a.org, installsDone, int64(installs))
-	t.count(a.org, installsSaved, int64(saved))
-	t.installs = append(t.installs, []any{a.device, installs, saved, j.OrgID, j.AppVersionID, r.BuildSHA256})
+	d.app = qgjob.App{OrgID: a.job.OrgID, AppVersionID: a.job.AppVersionID, BuildSHA256: r.BuildSHA256}
+	t.devices[d] = struct{}{}
 }
 
 func leaseLost(attemptID string) error {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -24,17 +25,15 @@ const sqliteClock = "select cast(round(unixepoch('subsec') * 1000) as integer)"
 
 var sqliteDialect = &dialect{
 	kind:      "sqlite",
-	begin:     "begin immediate",
-	enter:     sqliteClock,
 	clock:     sqliteClock,
 	snapshot:  &sql.TxOptions{ReadOnly: true},
-	words:     strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed}", "without rowid"),
+	words:     strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed} {hot}", "without rowid", "{keyed}", "without rowid", "{hot}", ""),
 	translate: translateSQLite,
-	claim: newBulk("itttittii", `
-		select {1}, seq from jobs
-		where org_id = {2} and app_version_id = {3} and target = {4} and priority = {5}
-			and prefer_device = {6} and avoid_device = {7} and state = 'queued' and seq + 0 >= {8}
-		order by seq + 0 limit {9}`),
+	heads: newBulk("iii", `
+		select q.lane_id, `+jobColumns+`
+		from queue q, jobs j, runs r
+		where q.lane_id = {1} and q.job_seq > {2} and j.seq = q.job_seq and r.seq = j.run_seq
+		order by q.job_seq limit {3}`),
 }
 
 // openSQLite opens the file for one writer and a few readers. WAL lets them go on beside each other;
@@ -90,4 +89,102 @@ func translateSQLite(err error) error {
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseBusy, Err: err}
 	}
 	return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
+}
+
+// sqliteSession is a session on the one connection that writes. Its statements stay prepared.
+type sqliteSession struct {
+	c       *sql.Conn
+	stmts   map[string]*sql.Stmt
+	version int64
+}
+
+func newSQLiteSession(ctx context.Context, db *sql.DB) (session, error) {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &sqliteSession{c: c, stmts: map[string]*sql.Stmt{}}, nil
+}
+
+// begin takes the database's one lock for writers. What data_version tells changes when another connection,
+// of whatever process, has committed.
+func (s *sqliteSession) begin(ctx context.Context, reads []read) (now, version int64, err error) {
+	if err := s.exec(ctx, "begin immediate"); err != nil {
+		return 0, 0, err
+	}
+	for _, one := range []struct {
+		text string
+		to   *int64
+	}{{sqliteClock, &now}, {"pragma data_version", &s.version}} {
+		if err := s.query(ctx, func(row scanner) error { return row.Scan(one.to) }, one.text); err != nil {
+			return 0, 0, err
+		}
+	}
+	for _, r := range reads {
+		if err := queryBulk(ctx, s, r); err != nil {
+			return 0, 0, err
+		}
+	}
+	return now, s.version, nil
+}
+
+func (s *sqliteSession) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
+	if stmt, ok := s.stmts[text]; ok {
+		return stmt, nil
+	}
+	stmt, err := s.c.PrepareContext(ctx, text)
+	if err != nil {
+		return nil, inStatement(text, err)
+	}
+	s.stmts[text] = stmt
+	return stmt, nil
+}
+
+func (s *sqliteSession) exec(ctx context.Context, text string, args ...any) error {
+	stmt, err := s.prepare(ctx, text)
+	if err == nil {
+		_, err = stmt.ExecContext(ctx, args...)
+	}
+	return inStatement(text, err)
+}
+
+func (s *sqliteSession) query(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
+	stmt, err := s.prepare(ctx, text)
+	if err != nil {
+		return err
+	}
+	return inStatement(text, each(scan)(stmt.QueryContext(ctx, args...)))
+}
+
+func (s *sqliteSession) write(ctx context.Context, statements []statement) error {
+	for _, st := range statements {
+		text := st.b.sql(sqliteDialect)
+		for _, row := range st.rows {
+			if err := s.exec(ctx, text, values(row)...); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *sqliteSession) commit(ctx context.Context, statements []statement, _ []string) (int64, error) {
+	if err := s.write(ctx, statements); err != nil {
+		return 0, err
+	}
+	if err := s.exec(ctx, "commit"); err != nil {
+		return 0, errors.Join(errUnknown, err)
+	}
+	return s.version, nil
+}
+
+func (s *sqliteSession) rollback(ctx context.Context) error { return s.exec(ctx, "rollback") }
+
+// close ends the connection, which may be inside a transaction, and does not give it back to the pool.
+func (s *sqliteSession) close() {
+	for _, stmt := range s.stmts {
+		_ = stmt.Close() // the connection ends anyway
+	}
+	_ = s.c.Raw(func(any) error { return driver.ErrBadConn })
+	_ = s.c.Close()
 }

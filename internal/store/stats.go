@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 // Names of counters.
 const (
+	jobsSubmitted = "jobs"      // of no organization: the sequence of the newest job
 	jobsIn        = "jobs/"     // + state
 	attemptsOf    = "attempts/" // + outcome/cause
 	installsDone  = "installs"
@@ -39,7 +41,7 @@ func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
 		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.host, coalesce(j.id, ''),
 			d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.installs, d.installs_saved, d.seen_at_ms
 		from devices d
-		left join attempts a on a.device_id = d.id and a.outcome = ''
+		left join attempts a on a.id = d.attempt_id
 		left join jobs j on j.seq = a.job_seq
 		where d.worker_id <> '' order by d.id`)
 	return devices, err
@@ -61,15 +63,10 @@ func (s *Store) Queue(ctx context.Context, org string) (lanes []Lane, running in
 			lanes = append(lanes, l)
 			return err
 		}, `
-			select l.org_id, l.app_version_id, l.target, l.priority, l.queued, r.submitted_at_ms
-			from (
-				select org_id, app_version_id, target, priority, sum(queued) as queued, min(oldest_seq) as oldest_seq
-				from lanes where queued > 0 and ($1 = '' or org_id = $1)
-				group by org_id, app_version_id, target, priority
-			) as l
-			join jobs j on j.seq = l.oldest_seq
-			join runs r on r.seq = j.run_seq
-			order by l.priority, l.oldest_seq`, org)
+			select org_id, app_version_id, target, priority, sum(queued), min(oldest_at_ms)
+			from lanes where queued > 0 and ($1 = '' or org_id = $1)
+			group by org_id, app_version_id, target, priority
+			order by priority, min(oldest_seq)`, org)
 		if err != nil {
 			return err
 		}
@@ -128,14 +125,13 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 
 func (st *Stats) readOldest(query queryFunc, now int64) error {
 	return query(func(row scanner) error {
-		var oldest int64
+		var oldest sql.NullInt64
 		err := row.Scan(&oldest)
-		st.OldestQueued = since(oldest, now)
+		if oldest.Valid {
+			st.OldestQueued = since(oldest.Int64, now)
+		}
 		return err
-	}, `
-		select r.submitted_at_ms from (select min(oldest_seq) as seq from lanes where queued > 0) as l
-		join jobs j on j.seq = l.seq
-		join runs r on r.seq = j.run_seq`)
+	}, `select min(oldest_at_ms) from lanes where queued > 0`)
 }
 
 // readFleet reads workers and devices. lastSeen is when a worker that is gone was last heard of.
@@ -166,7 +162,6 @@ func (st *Stats) readFleet(query queryFunc, now, lastSeen int64, lease time.Dura
 		st.Devices[state] += n
 		return err
 	}, `
-		select d.state, a.id is not null as busy, count(*) from devices d
-		left join attempts a on a.device_id = d.id and a.outcome = ''
-		where d.worker_id <> '' group by d.state, busy`)
+		select state, attempt_id <> '' as busy, count(*) from devices
+		where worker_id <> '' group by state, busy`)
 }

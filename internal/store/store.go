@@ -6,8 +6,9 @@
 // event; the counters that the planner and Stats read change in the transaction that changes the jobs.
 //
 // How its parts fit: every write is a call in the queue of one writer (writer.go), which runs the calls that
-// arrived while the transaction before was being committed together in the next one. Within a transaction
-// (tx.go) changes are collected and written set-wise at its end. Reads go to a pool of their own. On
+// arrived while the transaction before was being committed together in the next one. It decides on what it
+// remembers of the queue and the fleet (board.go). Within a transaction (tx.go) changes are collected and
+// written set-wise at its end (session.go). Reads go to a pool of their own. On
 // PostgreSQL a write transaction holds one advisory lock, so that any number of servers write in one strict
 // order, as SQLite's one writer does by nature. After a commit the topics that it touched are published
 // (wake.go), to subscribers in this process and, on PostgreSQL, in the others.
@@ -17,6 +18,7 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"log/slog"
@@ -51,7 +53,7 @@ type Store struct {
 	d       *dialect
 	lease   time.Duration
 	maxLog  int64
-	writeDB *sql.DB
+	writeDB *sql.DB // SQLite's; nil on PostgreSQL
 	readDB  *sql.DB
 	writer  *writer
 	wakes   *wakes
@@ -72,16 +74,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{d: sqliteDialect, lease: o.Lease, maxLog: MaxLogSize, wakes: newWakes(), listening: make(chan struct{})}
 	var config *pgx.ConnConfig
 	var err error
+	origin := rand.Text() // names this store to the other servers
+	connect := func(ctx context.Context) (session, error) { return newPostgresSession(ctx, config, origin) }
 	if o.DatabaseURL != "" {
 		s.d = postgresDialect
-		s.writeDB, s.readDB, config, err = openPostgres(ctx, o.DatabaseURL)
+		s.readDB, config, err = openPostgres(ctx, o.DatabaseURL)
 	} else {
 		s.writeDB, s.readDB, err = openSQLite(ctx, o.Path)
+		connect = func(ctx context.Context) (session, error) { return newSQLiteSession(ctx, s.writeDB) }
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.writer = newWriter(s, o.Logger)
+	s.writer = newWriter(s, connect, o.Logger)
 	go s.writer.loop()
 	listening, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stopListening = stop
@@ -91,7 +96,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	go func() {
 		defer close(s.listening)
-		listen(listening, config, s.writer.origin, s.wakes, o.Logger)
+		listen(listening, config, origin, s.wakes, o.Logger)
 	}()
 	return s, nil
 }
@@ -101,7 +106,11 @@ func (s *Store) Close() error {
 	s.writer.close()
 	s.stopListening()
 	<-s.listening
-	return errors.Join(s.writeDB.Close(), s.readDB.Close())
+	err := s.readDB.Close()
+	if s.writeDB != nil {
+		err = errors.Join(err, s.writeDB.Close())
+	}
+	return err
 }
 
 // Kind is the database's: sqlite or postgresql.
@@ -157,4 +166,20 @@ func (s *Store) readClock(query queryFunc) (int64, error) {
 	var now int64
 	err := query(func(row scanner) error { return row.Scan(&now) }, s.d.clock)
 	return now + s.shift.Load(), err
+}
+
+// each scans every row of a query's answer.
+func each(scan func(scanner) error) func(*sql.Rows, error) error {
+	return func(rows *sql.Rows, err error) error {
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return rows.Err()
+	}
 }

@@ -13,7 +13,7 @@ type submitCall struct {
 	created bool
 }
 
-var submits = &step{order: submitStep, run: runSubmits}
+var submits = &step{order: submitStep, reads: submitReads, run: runSubmits}
 
 // Submit makes a run, or returns the one that the idempotency key names (created is false).
 func (s *Store) Submit(ctx context.Context, sub Submission) (run qgjob.Run, created bool, err error) {
@@ -33,11 +33,13 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (run qgjob.Run, crea
 
 // knownKey is what is remembered of an idempotency key.
 type knownKey struct {
-	bodyHash string
-	runID    string
-	runSeq   int64
-	jobs     int
-	over     bool // the run ended, and did not pass
+	bodyHash  string
+	runID     string
+	runSeq    int64
+	jobs      int
+	submitted int64 // in milliseconds
+	judged    bool
+	over      bool // the run ended, and did not pass
 }
 
 type orgKey struct{ org, key string }
@@ -53,10 +55,9 @@ type buildKey struct {
 }
 
 var (
-	selectKeys = newBulk("tti", `
-		select k.org_id, k.key, k.body_hash, r.id, r.seq, r.jobs
-		{from,} idempotency_keys k, runs r
-		where k.org_id = {1} and k.key = {2} and k.created_at_ms > {3} and r.seq = k.run_seq`)
+	selectKeys = newBulk("tt", `
+		select r.org_id, r.idempotency_key, r.body_hash, r.id, r.seq, r.jobs, r.submitted_at_ms
+		{from,} runs r where r.org_id = {1} and r.idempotency_key = {2} and r.idempotency_key <> ''`)
 	selectNewestBuild = newBulk("tt", `
 		select {1}, {2}, sha256 {from,} builds b
 		where b.org_id = {1} and b.app_version_id = {2}
@@ -65,9 +66,31 @@ var (
 		select {1}, {2}, sha256 {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {3}`)
 )
 
+// submitReads looks up the idempotency keys of a batch.
+func submitReads(t *tx, calls []*call) []read {
+	t.keys = map[orgKey]*knownKey{}
+	asked := map[orgKey]struct{}{}
+	var rows [][]any
+	for _, c := range calls {
+		sub := c.arg.(*submitCall)
+		key := orgKey{sub.OrgID, sub.IdempotencyKey}
+		if _, twice := asked[key]; twice || sub.IdempotencyKey == "" {
+			continue
+		}
+		asked[key] = struct{}{}
+		rows = append(rows, []any{key.org, key.key})
+	}
+	return []read{{selectKeys, rows, func(row scanner) error {
+		var key orgKey
+		known := &knownKey{}
+		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs, &known.submitted)
+		t.keys[key] = known
+		return err
+	}}}
+}
+
 func runSubmits(ctx context.Context, t *tx, calls []*call) error {
-	keys, err := t.knownKeys(ctx, calls)
-	if err != nil {
+	if err := t.judgeKeys(ctx, calls); err != nil {
 		return err
 	}
 	builds, err := t.knownBuilds(ctx, calls)
@@ -79,7 +102,7 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
 		sub.run, sub.known, sub.created = qgjob.Run{}, "", false
-		if c.err = t.admit(sub, keys, builds); c.err == nil && sub.created {
+		if c.err = t.admit(sub, builds); c.err == nil && sub.created {
 			fresh = append(fresh, sub)
 			jobs += len(sub.Jobs)
 		}
@@ -87,10 +110,9 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	if jobs == 0 {
 		return nil
 	}
-	seq, err := t.next(ctx, "jobs", jobs)
-	if err != nil {
-		return err
-	}
+	seq := t.b.nextJob
+	t.b.nextJob += int64(jobs)
+	t.count("", jobsSubmitted, int64(jobs))
 	for _, sub := range fresh {
 		if err := t.add(sub, seq); err != nil {
 			return err
@@ -100,12 +122,13 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	return nil
 }
 
-// admit decides whether a submission makes a run, and prepares it. Keys of the batch are added to keys: of
-// two calls with one key the first makes the run.
-func (t *tx) admit(sub *submitCall, keys map[orgKey]*knownKey, builds map[buildKey]string) error {
+// admit decides whether a submission makes a run, and prepares it. Keys of the batch are added to the known ones:
+// of two calls with one key the first makes the run.
+func (t *tx) admit(sub *submitCall, builds map[buildKey]string) error {
 	key := orgKey{sub.OrgID, sub.IdempotencyKey}
-	known := keys[key]
-	if known != nil {
+	known := t.keys[key]
+	expired := known != nil && known.submitted <= t.now-IdempotencyWindow.Milliseconds()
+	if known != nil && !expired {
 		if known.bodyHash != sub.BodyHash {
 			return qgjob.Errorf(qgjob.CodeConflict,
 				"idempotency key %q was used for another request of organization %s: use another key, or send the same request", sub.IdempotencyKey, sub.OrgID)
@@ -124,10 +147,13 @@ func (t *tx) admit(sub *submitCall, keys map[orgKey]*knownKey, builds map[buildK
 	sub.run = qgjob.Run{ID: t.newID(), OrgID: sub.OrgID, AppVersionID: sub.AppVersionID, SubmittedAt: at(t.now), State: qgjob.Queued}
 	sub.BuildSHA256 = build
 	if known != nil {
-		sub.run.PreviousID = known.runID
+		if !expired {
+			sub.run.PreviousID = known.runID
+		}
+		t.unkeyed = append(t.unkeyed, []any{known.runSeq})
 	}
 	if sub.IdempotencyKey != "" {
-		keys[key] = &knownKey{bodyHash: sub.BodyHash, runID: sub.run.ID}
+		t.keys[key] = &knownKey{bodyHash: sub.BodyHash, runID: sub.run.ID, submitted: t.now}
 	}
 	return nil
 }
@@ -136,15 +162,12 @@ func (t *tx) admit(sub *submitCall, keys map[orgKey]*knownKey, builds map[buildK
 func (t *tx) add(sub *submitCall, seq int64) error {
 	run := &sub.run
 	t.runs = append(t.runs, []any{
-		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID,
+		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID, sub.IdempotencyKey, sub.BodyHash,
 		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now,
 	})
-	if sub.IdempotencyKey != "" {
-		t.keys = append(t.keys, []any{run.OrgID, sub.IdempotencyKey, sub.BodyHash, seq, t.now})
-	}
 	run.Jobs = make([]qgjob.Job, len(sub.Jobs))
 	for i, spec := range sub.Jobs {
-		j := &job{seq: seq + int64(i), Job: qgjob.Job{
+		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, Job: qgjob.Job{
 			ID: t.newID(), RunID: run.ID, OrgID: run.OrgID, AppVersionID: run.AppVersionID,
 			TestPath: spec.TestPath, Priority: spec.Priority, Target: spec.Target,
 			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath,
@@ -153,40 +176,18 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 		if err := t.move(j, qgjob.Submit, qgjob.Event{}); err != nil {
 			return err
 		}
-		t.jobs = append(t.jobs, []any{j.seq, j.ID, seq, j.OrgID, j.AppVersionID, j.Target, j.TestPath, j.Priority, j.State, j.events})
+		t.newJobs = append(t.newJobs, j)
 		run.Jobs[i] = j.Job
 	}
 	return nil
 }
 
-// knownKeys looks up the idempotency keys of a batch.
-func (t *tx) knownKeys(ctx context.Context, calls []*call) (map[orgKey]*knownKey, error) {
-	keys := map[orgKey]*knownKey{}
-	repeats := map[orgKey]bool{} // keys whose run's verdict matters
-	var rows [][]any
+// judgeKeys finds out which of the runs that keys name are over, where that matters.
+func (t *tx) judgeKeys(ctx context.Context, calls []*call) error {
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
-		if sub.IdempotencyKey == "" {
-			continue
-		}
-		key := orgKey{sub.OrgID, sub.IdempotencyKey}
-		if _, seen := repeats[key]; !seen {
-			rows = append(rows, []any{key.org, key.key, t.now - IdempotencyWindow.Milliseconds()})
-		}
-		repeats[key] = repeats[key] || sub.RepeatFailed
-	}
-	err := t.queryAll(ctx, selectKeys, rows, func(row scanner) error {
-		var key orgKey
-		known := &knownKey{}
-		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs)
-		keys[key] = known
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for key, known := range keys {
-		if !repeats[key] {
+		known := t.keys[orgKey{sub.OrgID, sub.IdempotencyKey}]
+		if known == nil || !sub.RepeatFailed || known.judged {
 			continue
 		}
 		var states []qgjob.JobState
@@ -197,12 +198,12 @@ func (t *tx) knownKeys(ctx context.Context, calls []*call) (map[orgKey]*knownKey
 			return err
 		}, `select state from jobs where seq >= $1 and seq < $2`, known.runSeq, known.runSeq+int64(known.jobs))
 		if err != nil {
-			return nil, err
+			return err
 		}
 		state := qgjob.RunState(states)
-		known.over = state.IsVerdict() && state != qgjob.Passed
+		known.over, known.judged = state.IsVerdict() && state != qgjob.Passed, true
 	}
-	return keys, nil
+	return nil
 }
 
 // knownBuilds looks up the builds that a batch names, and the newest ones of app versions where it names none.
@@ -213,29 +214,39 @@ func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]strin
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
 		key := buildKey{appVersion{sub.OrgID, sub.AppVersionID}, sub.BuildSHA256}
+		kept, known := t.b.builds[key.appVersion]
 		switch {
 		case asked[key]:
-		case sub.BuildSHA256 == newestBuild:
-			newest = append(newest, []any{sub.OrgID, sub.AppVersionID})
-		default:
+		case sub.BuildSHA256 != newestBuild:
 			named = append(named, []any{sub.OrgID, sub.AppVersionID, sub.BuildSHA256})
+		case known:
+			builds[key] = kept
+		default:
+			newest = append(newest, []any{sub.OrgID, sub.AppVersionID})
 		}
 		asked[key] = true
 	}
-	scan := func(isNewest bool) func(scanner) error {
-		return func(row scanner) error {
-			var key buildKey
-			err := row.Scan(&key.org, &key.id, &key.sha256)
-			sha256 := key.sha256
-			if isNewest {
-				key.sha256 = newestBuild
-			}
-			builds[key] = sha256
-			return err
-		}
-	}
-	if err := t.queryAll(ctx, selectNewestBuild, newest, scan(true)); err != nil {
+	err := t.queryAll(ctx, selectNewestBuild, newest, func(row scanner) error {
+		key := buildKey{sha256: newestBuild}
+		var sha256 string
+		err := row.Scan(&key.org, &key.id, &sha256)
+		builds[key] = sha256
+		return err
+	})
+	if err != nil {
 		return nil, err
 	}
-	return builds, t.queryAll(ctx, selectBuild, named, scan(false))
+	if len(t.b.builds)+len(newest) > buildsKept {
+		clear(t.b.builds)
+	}
+	for _, row := range newest {
+		app := appVersion{row[0].(string), row[1].(string)}
+		t.b.builds[app] = builds[buildKey{app, newestBuild}]
+	}
+	return builds, t.queryAll(ctx, selectBuild, named, func(row scanner) error {
+		var key buildKey
+		err := row.Scan(&key.org, &key.id, &key.sha256)
+		builds[key] = key.sha256
+		return err
+	})
 }

@@ -8,28 +8,36 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"qgjob"
 )
 
-// tx is one write transaction. It collects what its calls change and writes it set-wise when a step ends.
+// tx is one write transaction: the board as it changes, and what is to be written of that. Nothing is written
+// before the commit, unless something has to be read that it would change.
 type tx struct {
 	w   *writer
-	c   *conn
+	s   session
+	b   *board
 	now int64 // the database's clock when the transaction began, in milliseconds
 
+	keys map[orgKey]*knownKey // of its submits
+
+	newJobs  []*job
+	changed  map[int64]*job  // jobs that moved, but for new ones
+	enqueued map[int64]int64 // lanes by job
+	dequeued map[int64]int64
+	started  []*attempt
+	lanes    map[*laneState]struct{} // whose counts changed
+	headless map[*laneState]struct{} // of them, those whose oldest job is to be read
+	workers  map[*workerState]struct{}
+	devices  map[*deviceState]struct{}
+	attempts map[*attempt]struct{} // open ones whose lease or log moved on
 	runs     [][]any
-	jobs     [][]any        // new ones
-	changed  map[int64]*job // jobs that moved
-	attempts [][]any        // new ones
-	ends     [][]any        // of attempts
+	unkeyed  [][]any // runs that lose their idempotency key to a newer one
+	ends     [][]any // of attempts
 	events   [][]any
-	installs [][]any // on devices
-	keys     [][]any
 	counters map[counter]int64
-	lanes    map[lane]*laneChange
 	topics   map[string]struct{}
 
 	planning  bool                          // what comes up is planned in this transaction
@@ -41,7 +49,13 @@ type tx struct {
 }
 
 func newTx(w *writer, planning bool) *tx {
-	return &tx{w: w, c: w.conn, planning: planning, topics: map[string]struct{}{}, changed: map[int64]*job{}, counters: map[counter]int64{}, lanes: map[lane]*laneChange{}}
+	return &tx{
+		w: w, s: w.session, planning: planning,
+		changed: map[int64]*job{}, enqueued: map[int64]int64{}, dequeued: map[int64]int64{},
+		lanes: map[*laneState]struct{}{}, headless: map[*laneState]struct{}{}, workers: map[*workerState]struct{}{},
+		devices: map[*deviceState]struct{}{}, attempts: map[*attempt]struct{}{},
+		counters: map[counter]int64{}, topics: map[string]struct{}{},
+	}
 }
 
 // counter names a count of an organization; an empty org is for what belongs to none.
@@ -55,116 +69,43 @@ type lane struct {
 	prefer, avoid   string
 }
 
-func (l lane) columns() []any {
-	return []any{l.org, l.appVersion, l.target, l.priority, l.prefer, l.avoid}
-}
-
-type laneChange struct {
-	added, removed int
-	oldest         int64 // lowest seq of the added
-}
-
-// start opens the transaction and reads the clock.
-func (t *tx) start(ctx context.Context) error {
-	if _, err := t.c.c.ExecContext(ctx, t.w.d.begin); err != nil {
-		return err
-	}
-	if err := t.row(ctx, t.w.d.enter).Scan(&t.now); err != nil {
-		return err
-	}
-	t.now += t.w.shift.Load()
-	return nil
-}
-
+// exec runs a statement at once, after what the transaction has to write before it.
 func (t *tx) exec(ctx context.Context, text string, args ...any) error {
-	stmt, err := t.c.prepare(ctx, text)
-	if err != nil {
+	if err := t.flush(ctx); err != nil {
 		return err
 	}
-	if _, err = stmt.ExecContext(ctx, values(args)...); err != nil {
-		return fmt.Errorf("%.60q: %w", strings.TrimSpace(text), err)
-	}
-	return nil
+	return t.s.exec(ctx, text, values(args)...)
 }
 
-// scanner is a row under the cursor: *sql.Row or *sql.Rows.
-type scanner interface{ Scan(dest ...any) error }
-
-type failedRow struct{ err error }
-
-func (r failedRow) Scan(...any) error { return r.err }
-
-func (t *tx) row(ctx context.Context, text string, args ...any) scanner {
-	stmt, err := t.c.prepare(ctx, text)
-	if err != nil {
-		return failedRow{err}
+// writeNow runs a bulk statement at once, after what the transaction has to write before it.
+func (t *tx) writeNow(ctx context.Context, b *bulk, rows [][]any) error {
+	if len(rows) == 0 {
+		return nil
 	}
-	return stmt.QueryRowContext(ctx, values(args)...)
+	return t.s.write(ctx, append(t.collected(), statement{b, rows}))
 }
 
+// query reads; what the transaction has changed and not written is not seen.
 func (t *tx) query(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
-	stmt, err := t.c.prepare(ctx, text)
-	if err != nil {
-		return err
-	}
-	return each(scan)(stmt.QueryContext(ctx, values(args)...))
+	return t.s.query(ctx, scan, text, values(args)...)
 }
 
-// each scans every row of a query's answer.
-func each(scan func(scanner) error) func(*sql.Rows, error) error {
-	return func(rows *sql.Rows, err error) error {
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
+// row reads one row; sql.ErrNoRows when there is none.
+func (t *tx) row(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
+	found := false
+	err := t.query(ctx, func(row scanner) error {
+		found = true
+		return scan(row)
+	}, text, args...)
+	if err == nil && !found {
+		err = sql.ErrNoRows
 	}
-}
-
-// execAll runs a bulk statement over rows.
-func (t *tx) execAll(ctx context.Context, b *bulk, rows [][]any) error {
-	return t.all(b, rows, func(text string, args []any) error {
-		stmt, err := t.c.prepare(ctx, text)
-		if err == nil {
-			_, err = stmt.ExecContext(ctx, args...)
-		}
-		return err
-	})
+	return err
 }
 
 // queryAll runs a bulk select over rows.
 func (t *tx) queryAll(ctx context.Context, b *bulk, rows [][]any, scan func(scanner) error) error {
-	return t.all(b, rows, func(text string, args []any) error {
-		stmt, err := t.c.prepare(ctx, text)
-		if err != nil {
-			return err
-		}
-		return each(scan)(stmt.QueryContext(ctx, args...))
-	})
-}
-
-func (t *tx) all(b *bulk, rows [][]any, run func(text string, args []any) error) error {
-	if len(rows) == 0 {
-		return nil
-	}
-	text := b.sql(t.w.d)
-	if t.w.d.setwise {
-		if err := run(text, b.arrays(rows)); err != nil {
-			return fmt.Errorf("%.60q: %w", strings.TrimSpace(text), err)
-		}
-		return nil
-	}
-	for _, row := range rows {
-		if err := run(text, values(row)); err != nil {
-			return fmt.Errorf("%.60q: %w", strings.TrimSpace(text), err)
-		}
-	}
-	return nil
+	return queryBulk(ctx, t.s, read{b, rows, scan})
 }
 
 func (t *tx) count(org, name string, n int64) { t.counters[counter{org, name}] += n }
@@ -179,118 +120,254 @@ func (t *tx) unplan() {
 
 func (t *tx) topicList() []string { return slices.Sorted(maps.Keys(t.topics)) }
 
-func (t *tx) lane(l lane) *laneChange {
-	c := t.lanes[l]
-	if c == nil {
-		c = &laneChange{}
-		t.lanes[l] = c
+// enqueue puts a job into its lane.
+func (t *tx) enqueue(j *job) {
+	l := t.b.lanes[j.lane()]
+	submitted := j.SubmittedAt.UnixMilli()
+	if l == nil {
+		l = t.b.newLane(j.lane(), j.seq, submitted)
+	} else if j.seq < l.oldest {
+		t.b.age(l, j.seq, submitted)
 	}
-	return c
+	l.queued++
+	t.b.head(l, j)
+	t.lanes[l] = struct{}{}
+	t.enqueued[j.seq] = l.id
+	t.unplan()
+}
+
+// dequeue takes a job out of its lane.
+func (t *tx) dequeue(j *job) error {
+	l := t.b.lanes[j.lane()]
+	if l == nil {
+		return fmt.Errorf("job %s is queued, but its lane %v is empty", j.ID, j.lane())
+	}
+	t.b.unhead(l, j.seq)
+	l.queued--
+	t.lanes[l] = struct{}{}
+	if _, fresh := t.enqueued[j.seq]; fresh {
+		delete(t.enqueued, j.seq)
+	} else {
+		t.dequeued[j.seq] = l.id
+	}
+	switch {
+	case l.queued == 0:
+		t.b.dropLane(l)
+		delete(t.headless, l)
+	case j.seq != l.oldest:
+	case len(l.heads) > 0:
+		t.b.age(l, l.heads[0].seq, l.heads[0].SubmittedAt.UnixMilli())
+	default:
+		t.headless[l] = struct{}{}
+	}
+	return nil
+}
+
+// fill reads on in lanes, until each has so many of its first jobs or all of them.
+func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
+	var rows [][]any
+	byID := map[int64]*laneState{}
+	for l, n := range lanes {
+		if l.whole || len(l.heads) >= n {
+			continue
+		}
+		byID[l.id] = l
+		rows = append(rows, []any{l.id, l.after, max(n, headsOfLane) - len(l.heads)})
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if err := t.flush(ctx); err != nil { // what it takes out of the lanes is not to be found
+		return err
+	}
+	found := map[*laneState]int{}
+	err := t.queryAll(ctx, t.w.d.heads, rows, func(row scanner) error {
+		var id int64
+		j, err := scanJob(row, &id)
+		if err != nil {
+			return err
+		}
+		l := byID[id]
+		l.heads = append(l.heads, j)
+		l.after = j.seq
+		t.b.heads++
+		found[l]++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		l := byID[row[0].(int64)]
+		l.whole = found[l] < row[2].(int)
+	}
+	return nil
+}
+
+// ageHeadless finds the oldest job of the lanes that lost theirs.
+func (t *tx) ageHeadless(ctx context.Context) error {
+	if len(t.headless) == 0 {
+		return nil
+	}
+	lanes := map[*laneState]int{}
+	for l := range t.headless {
+		lanes[l] = 1
+	}
+	clear(t.headless)
+	if err := t.fill(ctx, lanes); err != nil {
+		return err
+	}
+	for l := range lanes {
+		if len(l.heads) == 0 {
+			return fmt.Errorf("lane %v counts %d queued jobs, but none is there", l.lane, l.queued)
+		}
+		t.b.age(l, l.heads[0].seq, l.heads[0].SubmittedAt.UnixMilli())
+		t.lanes[l] = struct{}{}
+	}
+	return nil
 }
 
 var (
-	insertRuns = newBulk("ittttttttii", `
-		insert into runs (seq, id, org_id, app_version_id, previous_id, bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)
+	insertRuns = newBulk("ittttttttttii", `
+		insert into runs (seq, id, org_id, app_version_id, previous_id, idempotency_key, body_hash,
+			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)
 		{values}`)
-	insertJobs = newBulk("itittttiti", `
-		insert into jobs (seq, id, run_seq, org_id, app_version_id, target, test_path, priority, state, events)
+	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
+	insertJobs = newBulk("ititttittttbiiittiii", `
+		insert into jobs (seq, id, run_seq, org_id, app_version_id, target, priority, test_path,
+			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms)
 		{values}`)
 	updateJobs = newBulk("itttbiiittiii", `
 		update jobs set state = {2}, cause = {3}, message = {4}, flaky = {5}, attempts = {6}, test_failures = {7}, infra_errors = {8},
 			prefer_device = {9}, avoid_device = {10}, events = {11}, started_at_ms = {12}, ended_at_ms = {13}
 		{from} where seq = {1}`)
+	insertQueued   = newBulk("ii", `insert into queue (lane_id, job_seq) {values}`)
+	deleteQueued   = newBulk("ii", `delete from queue {using} where lane_id = {1} and job_seq = {2}`)
 	insertAttempts = newBulk("tiitttttii", `
 		insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, assigned_at_ms, expires_at_ms)
 		{values}`)
+	saveAttempts = newBulk("tbbii", `
+		update attempts set acknowledged = {2}, cancel_told = {3}, expires_at_ms = {4}, log_received = {5} {from} where id = {1}`)
 	endAttempts = newBulk("tttttttii", `
 		update attempts set outcome = {2}, cause = {3}, message = {4}, report = {5}, result_hash = {6}, trigger = {7}, retry = {8}, ended_at_ms = {9}
 		{from} where id = {1}`)
 	insertEvents = newBulk("iitttitttti", `
 		insert into events (job_seq, seq, org_id, trigger, state, attempt, device_id, outcome, cause, message, at_ms)
 		{values}`)
-	upsertKeys = newBulk("tttii", `
-		insert into idempotency_keys (org_id, key, body_hash, run_seq, created_at_ms)
-		{values}
-		on conflict (org_id, key) do update
-		set body_hash = excluded.body_hash, run_seq = excluded.run_seq, created_at_ms = excluded.created_at_ms`)
 	addCounters = newBulk("tti", `
 		insert into counters (org_id, name, value)
 		{values}
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`)
-	growLanes = newBulk("tttittii", `
-		insert into lanes (org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq)
+	saveLanes = newBulk("itttittiii", `
+		insert into lanes (id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms)
 		{values}
-		on conflict (org_id, app_version_id, target, priority, prefer_device, avoid_device) do update
-		set queued = lanes.queued + excluded.queued,
-			oldest_seq = case when lanes.queued > 0 and lanes.oldest_seq < excluded.oldest_seq then lanes.oldest_seq else excluded.oldest_seq end`)
-	// What is left of a lane begins where the lane began, or later: the dead index entries of the jobs
-	// before are not passed again.
-	shrinkLanes = newBulk("tttitti", `
-		update lanes set queued = queued - {7},
-			oldest_seq = coalesce((
-				select j.seq from jobs j
-				where j.org_id = lanes.org_id and j.app_version_id = lanes.app_version_id and j.target = lanes.target and j.priority = lanes.priority
-					and j.prefer_device = lanes.prefer_device and j.avoid_device = lanes.avoid_device and j.state = 'queued' and j.seq + 0 >= lanes.oldest_seq
-				order by j.seq + 0 limit 1), 0)
-		{from}
-		where org_id = {1} and app_version_id = {2} and target = {3} and priority = {4} and prefer_device = {5} and avoid_device = {6}`)
+		on conflict (id) do update set queued = excluded.queued, oldest_seq = excluded.oldest_seq, oldest_at_ms = excluded.oldest_at_ms`)
+	saveWorkers = newBulk("tiii", `update workers set poll_seq = {2}, waiting_seq = {3}, seen_at_ms = {4} {from} where id = {1}`)
+	saveDevices = newBulk("tiitttiit", `
+		update devices set installs = installs + {2}, installs_saved = installs_saved + {3},
+			installed_org_id = {4}, installed_app_version_id = {5}, installed_build_sha256 = {6}, waiting_until_ms = {7}, waiting_seq = {8}, attempt_id = {9}
+		{from} where id = {1}`)
 )
 
 // flush writes what has been collected.
 func (t *tx) flush(ctx context.Context) error {
-	var jobs [][]any
-	for _, seq := range slices.Sorted(maps.Keys(t.changed)) {
-		jobs = append(jobs, t.changed[seq].mutable())
+	statements := t.collected()
+	if len(statements) == 0 {
+		return nil
 	}
-	var grown, shrunk, counts [][]any
-	for l, c := range t.lanes {
-		if c.added > 0 {
-			grown = append(grown, append(l.columns(), c.added, c.oldest))
-		}
-		if c.removed > 0 {
-			shrunk = append(shrunk, append(l.columns(), c.removed))
+	return t.s.write(ctx, statements)
+}
+
+// collected takes what is to be written, in the order in which that is possible.
+func (t *tx) collected() []statement {
+	var statements []statement
+	add := func(b *bulk, rows [][]any) {
+		if len(rows) > 0 {
+			statements = append(statements, statement{b, rows})
 		}
 	}
+	add(unkeyRuns, t.unkeyed)
+	add(insertRuns, t.runs)
+	add(insertJobs, rowsOf(t.newJobs, func(j *job) []any {
+		j.fresh = false
+		return j.row()
+	}))
+	add(updateJobs, rowsOf(inOrder(t.changed), (*job).mutable))
+	add(deleteQueued, queueRows(t.dequeued))
+	add(insertQueued, queueRows(t.enqueued))
+	add(endAttempts, t.ends)
+	add(insertAttempts, rowsOf(t.started, func(a *attempt) []any {
+		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, t.now, a.expires}
+	}))
+	add(saveAttempts, rowsOfSet(t.attempts, func(a *attempt) []any {
+		return []any{a.id, a.acknowledged, a.cancelTold, a.expires, a.logReceived}
+	}))
+	add(insertEvents, t.events)
+	add(saveLanes, rowsOfSet(t.lanes, func(l *laneState) []any {
+		return []any{l.id, l.org, l.appVersion, l.target, l.priority, l.prefer, l.avoid, l.queued, l.oldest, l.oldestAt}
+	}))
+	add(saveDevices, rowsOfSet(t.devices, func(d *deviceState) []any {
+		row := []any{d.id, d.installs, d.saved, d.app.OrgID, d.app.AppVersionID, d.app.BuildSHA256, d.waitingUntil, d.waitingSeq, ""}
+		if d.attempt != nil {
+			row[len(row)-1] = d.attempt.id
+		}
+		d.installs, d.saved = 0, 0
+		return row
+	}))
+	add(saveWorkers, rowsOfSet(t.workers, func(w *workerState) []any {
+		w.saved = w.seen
+		return []any{w.id, w.pollSeq, w.waitingSeq, w.seen}
+	}))
+	var counts [][]any
 	for c, n := range t.counters {
 		if n != 0 {
 			counts = append(counts, []any{c.org, c.name, n})
 		}
 	}
-	for _, w := range []struct {
-		b    *bulk
-		rows [][]any
-	}{
-		{insertRuns, t.runs},
-		{insertJobs, t.jobs},
-		{updateJobs, jobs},
-		{endAttempts, t.ends},
-		{insertAttempts, t.attempts},
-		{insertEvents, t.events},
-		{growLanes, grown},
-		{shrinkLanes, shrunk},
-		{addCounters, counts},
-		{countInstalls, t.installs},
-		{upsertKeys, t.keys},
-	} {
-		if err := t.execAll(ctx, w.b, w.rows); err != nil {
-			return err
-		}
-	}
-	t.runs, t.jobs, t.attempts, t.ends, t.events, t.installs, t.keys = nil, nil, nil, nil, nil, nil, nil
+	add(addCounters, counts)
+	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.events = nil, nil, nil, nil, nil, nil
 	clear(t.changed)
+	clear(t.enqueued)
+	clear(t.dequeued)
+	clear(t.attempts)
 	clear(t.lanes)
+	clear(t.devices)
+	clear(t.workers)
 	clear(t.counters)
-	return nil
+	return statements
 }
 
-// next takes n numbers of a sequence and returns the first. Sequences are counters of no organization.
-func (t *tx) next(ctx context.Context, name string, n int) (int64, error) {
-	var last int64
-	err := t.row(ctx, `
-		insert into counters (org_id, name, value) values ('', $1, $2)
-		on conflict (org_id, name) do update set value = counters.value + excluded.value
-		returning value`, name, n).Scan(&last)
-	return last - int64(n) + 1, err
+func rowsOf[T any](of []T, row func(T) []any) [][]any {
+	rows := make([][]any, len(of))
+	for i, v := range of {
+		rows[i] = row(v)
+	}
+	return rows
+}
+
+func rowsOfSet[T comparable](of map[T]struct{}, row func(T) []any) [][]any {
+	rows := make([][]any, 0, len(of))
+	for v := range of {
+		rows = append(rows, row(v))
+	}
+	return rows
+}
+
+// inOrder lists jobs by sequence: rows that lie together are written together.
+func inOrder(jobs map[int64]*job) []*job {
+	list := make([]*job, 0, len(jobs))
+	for _, seq := range slices.Sorted(maps.Keys(jobs)) {
+		list = append(list, jobs[seq])
+	}
+	return list
+}
+
+func queueRows(lanes map[int64]int64) [][]any {
+	rows := make([][]any, 0, len(lanes))
+	for _, seq := range slices.Sorted(maps.Keys(lanes)) {
+		rows = append(rows, []any{lanes[seq], seq})
+	}
+	return rows
 }
 
 // newID makes a UUID of version 7: ids that are made together lie together in the database's indexes.
@@ -327,13 +404,4 @@ func millis(when *time.Time) int64 {
 		return 0
 	}
 	return when.UnixMilli()
-}
-
-// execArray runs a statement whose one parameter is an array of texts.
-func (c *conn) execArray(ctx context.Context, query string, array []string) error {
-	stmt, err := c.prepare(ctx, query)
-	if err == nil {
-		_, err = stmt.ExecContext(ctx, array)
-	}
-	return err
 }

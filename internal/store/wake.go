@@ -115,14 +115,6 @@ const (
 	listenerName = "qgjob listener"
 )
 
-// notify tells the other servers what the transaction touched, when it commits.
-func (t *tx) notify(ctx context.Context) error {
-	if t.w.d.notify == "" || len(t.topics) == 0 {
-		return nil
-	}
-	return t.c.execArray(ctx, t.w.d.notify, payloads(t.w.origin, t.topicList()))
-}
-
 func payloads(origin string, topics []string) []string {
 	var out []string
 	var b strings.Builder

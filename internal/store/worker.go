@@ -2,10 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
-	"slices"
 
 	"qgjob"
 )
@@ -21,6 +18,11 @@ func (s *Store) Register(ctx context.Context, workerID, host, version string, de
 		if err != nil {
 			return err
 		}
+		if w := t.b.workers[workerID]; w != nil {
+			w.host, w.seen, w.saved = host, t.now, t.now
+		} else {
+			t.b.workers[workerID] = &workerState{id: workerID, host: host, seen: t.now, saved: t.now}
+		}
 		refused, err = t.claimDevices(ctx, workerID, host, devices)
 		return err
 	})
@@ -33,47 +35,33 @@ func (s *Store) Heartbeat(ctx context.Context, workerID string, devices []Device
 	var answer HeartbeatAnswer
 	err := s.write(ctx, func(ctx context.Context, t *tx) error {
 		answer = HeartbeatAnswer{}
-		var host string
-		err := t.row(ctx, `update workers set seen_at_ms = $2 where id = $1 returning host`, workerID, t.now).Scan(&host)
-		if errors.Is(err, sql.ErrNoRows) {
+		w := t.b.workers[workerID]
+		if w == nil {
 			return noWorker(workerID)
 		}
-		if err != nil {
+		w.seen = t.now
+		t.workers[w] = struct{}{}
+		var err error
+		if answer.Refused, err = t.claimDevices(ctx, workerID, w.host, devices); err != nil {
 			return err
 		}
-		if answer.Refused, err = t.claimDevices(ctx, workerID, host, devices); err != nil {
-			return err
-		}
-		rows := make([][]any, len(leases))
-		for i, l := range leases {
-			rows[i] = []any{l.AttemptID, l.Token, workerID, t.expiry()}
-		}
-		if err := t.execAll(ctx, renewLeases, rows); err != nil {
-			return err
-		}
-		var open []Lease
-		err = t.queryAll(ctx, selectOpen, [][]any{{workerID}}, func(row scanner) error {
-			o, err := scanOpen(row)
-			open = append(open, o.Lease)
-			if o.Job.State == qgjob.Canceling {
-				answer.Cancel = append(answer.Cancel, o.AttemptID)
-			}
-			return err
-		})
 		for _, l := range leases {
-			if !slices.Contains(open, l) {
+			t.renew(l, workerID)
+			if a := t.b.open[l.AttemptID]; a == nil || a.token != l.Token || a.worker != workerID {
 				answer.Lost = append(answer.Lost, l.AttemptID)
 			}
 		}
-		return err
+		for _, a := range t.b.ofWorker[workerID] {
+			if a.job.State == qgjob.Canceling {
+				answer.Cancel = append(answer.Cancel, a.id)
+			}
+		}
+		return nil
 	})
 	return answer, err
 }
 
 var (
-	selectOwners = newBulk("t", `
-		select d.id, d.worker_id, w.host, w.seen_at_ms {from,} devices d, workers w
-		where d.id = {1} and d.worker_id <> '' and w.id = d.worker_id`)
 	upsertDevices = newBulk("tttttttttttttii", `
 		insert into devices (id, worker_id, host, serial, kind, platform, model, os_version, state, message,
 			installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, seen_at_ms)
@@ -91,26 +79,17 @@ var (
 // of another worker whose lease has not run out is refused.
 func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []DeviceReport) ([]Refusal, error) {
 	var refused []Refusal
-	ids := make([][]any, len(devices))
-	for i, d := range devices {
-		ids[i] = []any{d.ID}
-	}
 	held := map[string]bool{} // by another live worker
-	err := t.queryAll(ctx, selectOwners, ids, func(row scanner) error {
-		var id, owner, ownerHost string
-		var seen int64
-		if err := row.Scan(&id, &owner, &ownerHost, &seen); err != nil {
-			return err
+	for _, report := range devices {
+		d := t.b.devices[report.ID]
+		if d == nil || d.worker == "" || d.worker == workerID {
+			continue
 		}
-		if owner != workerID && seen+t.w.lease.Milliseconds() > t.now {
-			held[id] = true
-			refused = append(refused, Refusal{DeviceID: id, Message: fmt.Sprintf(
-				"device %s belongs to worker %s on %s: stop that worker, or leave the device to it", id, owner, ownerHost)})
+		if owner := t.b.workers[d.worker]; owner.seen+t.w.lease.Milliseconds() > t.now {
+			held[d.id] = true
+			refused = append(refused, Refusal{DeviceID: d.id, Message: fmt.Sprintf(
+				"device %s belongs to worker %s on %s: stop that worker, or leave the device to it", d.id, owner.id, owner.host)})
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	mine := map[string]bool{}
 	var rows [][]any
@@ -127,33 +106,46 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 			d.ID, workerID, host, d.Serial, d.Kind, d.Platform, d.Model, d.OSVersion, d.State, d.Message,
 			app.OrgID, app.AppVersionID, app.BuildSHA256, 0, t.now,
 		})
+		t.b.claim(d, app, workerID)
 	}
-	if err := t.execAll(ctx, upsertDevices, rows); err != nil {
+	if err := t.writeNow(ctx, upsertDevices, rows); err != nil {
 		return nil, err
 	}
 	var gone [][]any
-	err = t.query(ctx, func(row scanner) error {
-		var id string
-		err := row.Scan(&id)
-		if !mine[id] {
+	for id, d := range t.b.devices {
+		if d.worker == workerID && !mine[id] {
 			gone = append(gone, []any{id})
+			t.b.release(d)
 		}
-		return err
-	}, `select id from devices where worker_id = $1 and worker_id <> ''`, workerID)
-	if err != nil {
-		return nil, err
 	}
-	return refused, t.execAll(ctx, dropDevices, gone)
+	return refused, t.writeNow(ctx, dropDevices, gone)
+}
+
+// claim makes a device a worker's as it reports it.
+func (b *board) claim(report DeviceReport, app qgjob.App, workerID string) {
+	d := b.devices[report.ID]
+	if d == nil {
+		d = &deviceState{id: report.ID}
+		b.devices[d.id] = d
+	}
+	if d.worker != workerID {
+		d.worker, d.waitingUntil = workerID, 0
+	}
+	d.kind, d.state, d.app = report.Kind, report.State, app
+}
+
+// release takes a device out of the fleet.
+func (b *board) release(d *deviceState) {
+	d.worker, d.waitingUntil = "", 0
+	if d.attempt == nil {
+		delete(b.devices, d.id)
+	}
 }
 
 // Leave ends a worker: its open leases go back without cost, its devices leave. Leaving twice is no error.
 func (s *Store) Leave(ctx context.Context, workerID string) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
-		var open []*attempt
-		err := t.query(ctx, collectAttempts(&open), `select `+attemptColumns+` from attempts a where a.worker_id = $1 and a.outcome = ''`, workerID)
-		if err != nil {
-			return err
-		}
+		open := t.b.attempts(func(a *attempt) bool { return a.worker == workerID })
 		back := qgjob.Result{Outcome: qgjob.OutcomeCanceled, Cause: qgjob.CauseHandedBack, Message: "its worker stopped"}
 		if err := t.endAll(ctx, open, func(*attempt) qgjob.Result { return back }); err != nil {
 			return err
@@ -162,27 +154,14 @@ func (s *Store) Leave(ctx context.Context, workerID string) error {
 	})
 }
 
-func collectAttempts(to *[]*attempt) func(scanner) error {
-	return func(row scanner) error {
-		a, err := scanAttempt(row)
-		*to = append(*to, a)
-		return err
-	}
-}
-
 // endAll ends attempts on the server's own account.
 func (t *tx) endAll(ctx context.Context, attempts []*attempt, as func(*attempt) qgjob.Result) error {
-	seqs := make([]int64, len(attempts))
-	for i, a := range attempts {
-		seqs[i] = a.jobSeq
-	}
-	jobs, err := t.load(ctx, seqs)
-	if err != nil {
+	if err := t.flush(ctx); err != nil { // of an attempt that this transaction made the start comes first
 		return err
 	}
 	for _, a := range attempts {
-		if err := t.end(a, jobs[a.jobSeq], as(a), ""); err != nil {
-			return fmt.Errorf("end attempt %s of job %s: %w", a.id, jobs[a.jobSeq].ID, err)
+		if err := t.end(a, as(a), ""); err != nil {
+			return fmt.Errorf("end attempt %s of job %s: %w", a.id, a.job.ID, err)
 		}
 	}
 	return nil
@@ -191,19 +170,31 @@ func (t *tx) endAll(ctx context.Context, attempts []*attempt, as func(*attempt) 
 // forget takes workers and their devices out of the fleet. When any worker was last heard of stays known.
 func (t *tx) forget(ctx context.Context, workerIDs []string) error {
 	for _, id := range workerIDs {
-		if err := t.exec(ctx, `
-			insert into counters (org_id, name, value) select '', $2, seen_at_ms from workers where id = $1
-			on conflict (org_id, name) do update
-			set value = case when counters.value > excluded.value then counters.value else excluded.value end`, id, workerSeen); err != nil {
+		w := t.b.workers[id]
+		if w == nil {
+			continue
+		}
+		delete(t.workers, w)
+		delete(t.b.workers, id)
+		var released [][]any
+		for _, d := range t.b.devices {
+			if d.worker == id {
+				released = append(released, []any{d.id})
+				t.b.release(d)
+			}
+		}
+		if err := t.writeNow(ctx, dropDevices, released); err != nil {
 			return err
 		}
-		for _, text := range []string{
-			`update devices set worker_id = '', waiting_until_ms = 0 where worker_id = $1 and worker_id <> ''`,
-			`delete from workers where id = $1`,
-		} {
-			if err := t.exec(ctx, text, id); err != nil {
-				return err
-			}
+		if err := t.exec(ctx, `delete from workers where id = $1`, id); err != nil {
+			return err
+		}
+		err := t.exec(ctx, `
+			insert into counters (org_id, name, value) values ('', $1, $2)
+			on conflict (org_id, name) do update
+			set value = case when counters.value > excluded.value then counters.value else excluded.value end`, workerSeen, w.seen)
+		if err != nil {
+			return err
 		}
 		t.publish(TopicWorker(id))
 	}

@@ -2,11 +2,7 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -35,6 +31,8 @@ const (
 // error; an error that it returns spoils the transaction for all.
 type step struct {
 	order int // steps of a batch run in this order
+	// reads are what run needs of the database, asked for when the transaction begins; nil for none.
+	reads func(t *tx, calls []*call) []read
 	run   func(ctx context.Context, t *tx, calls []*call) error
 }
 
@@ -67,35 +65,29 @@ const (
 	callAbandoned
 )
 
-// writer owns the one connection that writes. Calls that arrive while a transaction is being committed share
-// the next one.
+// writer owns the one session that writes, and the board. Calls that arrive while a transaction is being
+// committed share the next one.
 type writer struct {
-	d      *dialect
-	db     *sql.DB
-	log    *slog.Logger
-	lease  time.Duration
-	shift  *atomic.Int64
-	wakes  *wakes
-	origin string       // names this store to the other servers
-	given  atomic.Int64 // attempts made since Dispatch was last answered
+	d     *dialect
+	open  func(context.Context) (session, error)
+	log   *slog.Logger
+	lease time.Duration
+	shift *atomic.Int64
+	wakes *wakes
+	given atomic.Int64 // attempts made since Dispatch was last answered
 
 	mu     sync.RWMutex // held to write while closing
 	closed bool
 	queue  chan *call
 	ended  chan struct{}
 
-	conn *conn // the loop's own
+	session session // the loop's own; nil when there is none
+	board   *board  // nil when it is not known
 }
 
-// conn is the writer's connection with its prepared statements.
-type conn struct {
-	c     *sql.Conn
-	stmts map[string]*sql.Stmt
-}
-
-func newWriter(s *Store, log *slog.Logger) *writer {
+func newWriter(s *Store, open func(context.Context) (session, error), log *slog.Logger) *writer {
 	return &writer{
-		d: s.d, db: s.writeDB, log: log, lease: s.lease, shift: &s.shift, wakes: s.wakes, origin: rand.Text(),
+		d: s.d, open: open, log: log, lease: s.lease, shift: &s.shift, wakes: s.wakes,
 		queue: make(chan *call, queueLimit), ended: make(chan struct{}),
 	}
 }
@@ -180,16 +172,16 @@ func (w *writer) serve(batch []*call) {
 		return
 	}
 	err := w.try(batch, true)
-	if err != nil && w.conn == nil && !errors.Is(err, errUnknown) {
+	if err != nil && w.session == nil && !errors.Is(err, errUnknown) {
 		err = w.try(batch, true)
 	}
-	if errors.Is(err, errPlan) && w.conn != nil {
+	if errors.Is(err, errPlan) && w.session != nil {
 		w.log.Error("a plan failed; its transaction goes without", "err", err)
 		err = w.try(batch, false)
 	}
 	switch {
 	case err == nil:
-	case len(batch) > 1 && w.conn != nil:
+	case len(batch) > 1 && w.session != nil:
 		w.log.Warn("a shared transaction was spoiled; its requests are tried one by one", "requests", len(batch), "err", err)
 		for _, c := range batch {
 			w.serve([]*call{c})
@@ -208,28 +200,29 @@ func (w *writer) serve(batch []*call) {
 	}
 }
 
-var (
-	// errUnknown marks a commit that may or may not have happened.
-	errUnknown = errors.New("the outcome of the commit is unknown")
-	// errPlan marks what failed on no request's account.
-	errPlan = errors.New("plan")
-)
+// errPlan marks what failed on no request's account.
+var errPlan = errors.New("plan")
 
 // try runs a batch in one transaction. After an error nothing was changed, unless it is errUnknown. A
-// connection that is not good any more is dropped.
+// session that is not good any more is dropped.
 func (w *writer) try(batch []*call, planning bool) error {
 	ctx, cancel := w.batchContext()
 	defer cancel()
-	if err := w.connect(ctx); err != nil {
-		return w.d.translate(err)
+	if w.session == nil {
+		s, err := w.open(ctx)
+		if err != nil {
+			return w.d.translate(err)
+		}
+		w.session = s
 	}
 	t := newTx(w, planning)
-	err := t.start(ctx)
+	t.b, w.board = w.board, nil // what is known when the transaction fails is read anew
+	err := t.begin(ctx, batch)
 	if err == nil {
 		err = w.steps(ctx, t, batch)
 	}
 	if err != nil {
-		if _, rollback := w.conn.c.ExecContext(ctx, "rollback"); rollback != nil {
+		if rollback := w.session.rollback(ctx); rollback != nil {
 			w.drop()
 		}
 		if _, ok := errors.AsType[*qgjob.Error](err); ok {
@@ -237,21 +230,69 @@ func (w *writer) try(batch []*call, planning bool) error {
 		}
 		return w.d.translate(err)
 	}
+	return w.commit(ctx, t, len(batch))
+}
+
+func (w *writer) commit(ctx context.Context, t *tx, requests int) error {
+	topics := t.topicList()
 	w.wakes.idle.Store(t.idle)
-	if _, err := w.conn.c.ExecContext(ctx, "commit"); err != nil {
+	version, err := w.session.commit(ctx, t.collected(), topics)
+	switch {
+	case err == nil:
+	case errors.Is(err, errUnknown):
 		w.wakes.idle.Store(false)
 		w.drop()
-		w.log.Error("a commit failed", "requests", len(batch), "err", err)
-		w.wakes.publish(t.topicList()) // it may have happened, and nobody would hear of it
+		w.log.Error("a commit failed", "requests", requests, "err", err)
+		w.wakes.publish(topics) // it may have happened, and nobody would hear of it
 		return &qgjob.Error{
 			Code:    qgjob.CodeUnavailable,
 			Message: "the database did not confirm the commit: the request may or may not have been carried out; send it again",
-			Err:     errors.Join(errUnknown, err),
+			Err:     err,
+		}
+	default:
+		w.wakes.idle.Store(false)
+		if rollback := w.session.rollback(ctx); rollback != nil {
+			w.drop()
+		}
+		return w.d.translate(err)
+	}
+	t.b.version = version
+	w.board = t.b
+	w.given.Add(int64(t.given))
+	w.wakes.publish(topics)
+	return nil
+}
+
+// begin opens the transaction, reads what the batch's steps need, and the board unless it is known.
+func (t *tx) begin(ctx context.Context, batch []*call) error {
+	var reads []read
+	for order := range lastStep + 1 {
+		if calls := callsOf(batch, order); len(calls) > 0 && calls[0].step.reads != nil {
+			reads = append(reads, calls[0].step.reads(t, calls)...)
 		}
 	}
-	w.given.Add(int64(t.given))
-	w.wakes.publish(t.topicList())
+	now, version, err := t.s.begin(ctx, reads)
+	if err != nil {
+		return err
+	}
+	t.now = now + t.w.shift.Load()
+	if t.b == nil || t.b.version != version {
+		if t.b, err = readBoard(ctx, t.s); err != nil {
+			return err
+		}
+		t.b.version = version
+	}
 	return nil
+}
+
+func callsOf(batch []*call, order int) []*call {
+	var calls []*call
+	for _, c := range batch {
+		if c.step.order == order {
+			calls = append(calls, c)
+		}
+	}
+	return calls
 }
 
 // batchContext bounds a transaction on PostgreSQL, whose server may be out of reach. SQLite's is bounded by
@@ -265,65 +306,29 @@ func (w *writer) batchContext() (context.Context, context.CancelFunc) {
 
 func (w *writer) steps(ctx context.Context, t *tx, batch []*call) error {
 	for order := range lastStep + 1 {
-		var calls []*call
-		for _, c := range batch {
-			if c.step.order == order {
-				c.err = nil
-				calls = append(calls, c)
-			}
-		}
+		calls := callsOf(batch, order)
 		if len(calls) == 0 {
 			continue
 		}
-		if err := calls[0].step.run(ctx, t, calls); err != nil {
-			return err
+		for _, c := range calls {
+			c.err = nil
 		}
-		if err := t.flush(ctx); err != nil {
+		if err := calls[0].step.run(ctx, t, calls); err != nil {
 			return err
 		}
 	}
 	if err := t.plan(ctx); err != nil {
 		return err
 	}
-	return t.notify(ctx)
+	return t.ageHeadless(ctx)
 }
 
-func (w *writer) connect(ctx context.Context) error {
-	if w.conn != nil {
-		return nil
-	}
-	c, err := w.db.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	w.conn = &conn{c: c, stmts: map[string]*sql.Stmt{}}
-	return nil
-}
-
-// drop closes the connection for good: it may be inside a transaction.
+// drop closes the session for good: it may be inside a transaction.
 func (w *writer) drop() {
-	if w.conn == nil {
-		return
+	if w.session != nil {
+		w.session.close()
+		w.session = nil
 	}
-	for _, stmt := range w.conn.stmts {
-		_ = stmt.Close() // the connection ends anyway
-	}
-	_ = w.conn.c.Raw(func(any) error { return driver.ErrBadConn })
-	_ = w.conn.c.Close()
-	w.conn = nil
-}
-
-// prepare returns the connection's prepared statement of a text.
-func (c *conn) prepare(ctx context.Context, text string) (*sql.Stmt, error) {
-	if stmt, ok := c.stmts[text]; ok {
-		return stmt, nil
-	}
-	stmt, err := c.c.PrepareContext(ctx, text)
-	if err != nil {
-		return nil, fmt.Errorf("prepare %.60q: %w", text, err)
-	}
-	c.stmts[text] = stmt
-	return stmt, nil
 }
 
 func (w *writer) close() {

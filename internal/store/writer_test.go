@@ -181,11 +181,10 @@ func TestCommitOfUnknownOutcomeWakes(t *testing.T) {
 // breakConnection makes the commit fail that follows.
 func breakConnection(ctx context.Context, q *queue, t *tx) error {
 	if q.Kind() == "sqlite" {
-		_, err := t.c.c.ExecContext(ctx, "rollback")
-		return err
+		return t.s.rollback(ctx)
 	}
 	var pid int64
-	if err := t.row(ctx, "select pg_backend_pid()").Scan(&pid); err != nil {
+	if err := t.row(ctx, func(row scanner) error { return row.Scan(&pid) }, "select pg_backend_pid()"); err != nil {
 		return err
 	}
 	var done bool

@@ -1,13 +1,14 @@
 // Package plain writes the rows of a submit with nothing around them: in plain batched transactions, as the
 // databases' own limit, and as the group-committing backend of a bare HTTP server.
 //
-// The rows are those that qgjob keeps for a submit, in its own tables with their indexes: the run, its jobs, their
-// first events, the idempotency key, and what its lane and its organization count. What qgjob does to know them (looking up keys and
+// The rows are those that qgjob keeps for a submit, in its own tables with their indexes: the run with its
+// idempotency key, its jobs, their places in the queue, their first events, and what its lane and its organization count. What qgjob does to know them (looking up keys and
 // builds, checks, decisions) is left out.
 package plain
 
 import (
 	"context"
+	"hash/fnv"
 	"strings"
 	"time"
 
@@ -39,15 +40,15 @@ const (
 	runs = iota
 	jobs
 	events
-	keys
+	queue
 	lanes
 	counters
 )
 
 var tables = []table{
 	runs: {
-		into:  "runs (seq, id, org_id, app_version_id, previous_id, bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)",
-		kinds: "itttttttt" + "ii",
+		into:  "runs (seq, id, org_id, app_version_id, previous_id, idempotency_key, body_hash, bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)",
+		kinds: "ittttttttttii",
 	},
 	jobs: {
 		into:  "jobs (seq, id, run_seq, org_id, app_version_id, target, test_path, priority, state, events)",
@@ -57,10 +58,9 @@ var tables = []table{
 		into:  "events (job_seq, seq, org_id, trigger, state, attempt, device_id, outcome, cause, message, at_ms)",
 		kinds: "iitttitttti",
 	},
-	keys: {into: "idempotency_keys (org_id, key, body_hash, run_seq, created_at_ms)", kinds: "tttii"},
-	lanes: {into: "lanes (org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq)", kinds: "tttittii", rest: `
-		on conflict (org_id, app_version_id, target, priority, prefer_device, avoid_device)
-		do update set queued = lanes.queued + excluded.queued`},
+	queue: {into: "queue (lane_id, job_seq)", kinds: "ii"},
+	lanes: {into: "lanes (id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms)", kinds: "itttittiii", rest: `
+		on conflict (id) do update set queued = lanes.queued + excluded.queued`},
 	counters: {into: "counters (org_id, name, value)", kinds: "tti", rest: `
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`},
 }
@@ -75,12 +75,22 @@ type writer interface {
 // batch collects the rows of a transaction.
 type batch struct {
 	rows   [][][]any
-	groups map[string]int64 // jobs of each app version
+	groups map[string]*group // by app version
 	jobs   int64
 }
 
+// group is the jobs of one app version in a batch.
+type group struct{ lane, jobs int64 }
+
 func newBatch() *batch {
-	return &batch{rows: make([][][]any, len(tables)), groups: map[string]int64{}}
+	return &batch{rows: make([][][]any, len(tables)), groups: map[string]*group{}}
+}
+
+// laneOf numbers app versions.
+func laneOf(appVersion string) int64 {
+	h := fnv.New32a()
+	h.Write([]byte(appVersion))
+	return int64(h.Sum32())
 }
 
 func (b *batch) row(table int, values ...any) { b.rows[table] = append(b.rows[table], values) }
@@ -88,16 +98,21 @@ func (b *batch) row(table int, values ...any) { b.rows[table] = append(b.rows[ta
 // add adds a submit and returns its jobs' ids. seq is the number of the first of them.
 func (b *batch) add(s api.SubmitRequest, seq int64) []string {
 	now := time.Now().UnixMilli()
-	b.row(runs, seq, newID(), s.OrgID, s.AppVersionID, "", s.BundleSHA256, s.BuildSHA256, s.Project, s.ConfigPath, int64(len(s.Jobs)), now)
-	b.row(keys, s.OrgID, s.IdempotencyKey, bodyHash, seq, now)
+	b.row(runs, seq, newID(), s.OrgID, s.AppVersionID, "", s.IdempotencyKey, bodyHash, s.BundleSHA256, s.BuildSHA256, s.Project, s.ConfigPath, int64(len(s.Jobs)), now)
+	g := b.groups[s.AppVersionID]
+	if g == nil {
+		g = &group{lane: laneOf(s.AppVersionID)}
+		b.groups[s.AppVersionID] = g
+	}
+	g.jobs += int64(len(s.Jobs))
 	ids := make([]string, 0, len(s.Jobs))
 	for i, spec := range thin.Specs(s) {
 		id, job := newID(), seq+int64(i)
 		ids = append(ids, id)
 		b.row(jobs, job, id, seq, s.OrgID, s.AppVersionID, "any", spec.TestPath, int64(spec.Priority), "queued", int64(1))
 		b.row(events, job, int64(1), s.OrgID, "submit", "queued", int64(0), "", "", "", "", now)
+		b.row(queue, g.lane, job)
 	}
-	b.groups[s.AppVersionID] += int64(len(s.Jobs))
 	b.jobs += int64(len(s.Jobs))
 	return ids
 }
@@ -110,8 +125,8 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // commit writes the batch.
 func (b *batch) commit(ctx context.Context, w writer) error {
-	for group, n := range b.groups {
-		b.row(lanes, "bench", group, "any", int64(1), "", "", n, int64(1))
+	for app, g := range b.groups {
+		b.row(lanes, g.lane, "bench", app, "any", int64(1), "", "", g.jobs, int64(1), int64(1))
 	}
 	b.row(counters, "", "jobs", b.jobs)
 	b.row(counters, "bench", "jobs/queued", b.jobs)

@@ -1,6 +1,7 @@
--- The durable queue. {key}, {bytes} and {keyed} are replaced by what each database calls an integer row key,
--- a byte string, and a table stored in its primary key's order. Times are milliseconds since 1970, ids text;
--- an absent time is 0, an absent text empty. Rows are tied by job sequence, the order of submission.
+-- The durable queue. {key}, {bytes}, {keyed} and {hot} are replaced by what each database calls an integer row
+-- key, a byte string, a table stored in its primary key's order, and one whose rows change soon after they are
+-- made. Times are milliseconds since 1970, ids text; an absent time is 0, an absent text empty. Rows are tied by
+-- job sequence, the order of submission.
 
 create table counters (
   org_id text not null, -- empty for what belongs to no organization
@@ -15,6 +16,8 @@ create table runs (
   org_id text not null,
   app_version_id text not null,
   previous_id text not null,
+  idempotency_key text not null, -- empty: none, or a newer run has it
+  body_hash text not null, -- of the request under the key
   bundle_sha256 text not null,
   build_sha256 text not null,
   project text not null,
@@ -22,6 +25,7 @@ create table runs (
   jobs bigint not null,
   submitted_at_ms bigint not null
 );
+create unique index runs_by_key on runs (org_id, idempotency_key) where idempotency_key <> '';
 
 create table jobs (
   seq {key},
@@ -44,13 +48,20 @@ create table jobs (
   events bigint not null, -- number of the newest
   started_at_ms bigint not null default 0,
   ended_at_ms bigint not null default 0
-);
--- Each of these indexes orders by an expression of its own, and the statements made for it ask for that order.
--- So no planner can take another one, least of all the primary key, and walk through a million rows of other
--- lanes, versions or states in search of a few, because its statistics make that look as good.
-create index jobs_in_lane on jobs (org_id, app_version_id, target, priority, prefer_device, avoid_device, (seq + 0)) where state = 'queued';
-create index jobs_of_organization on jobs (org_id, target, state, (-seq));
-create index jobs_of_app_version on jobs (org_id, app_version_id, target, state, (0 - seq));
+) {hot};
+-- Nothing that changes in a job's life is in an index, so that a move costs its row and no more. Each of these
+-- indexes orders by an expression of its own, and the statements made for it ask for that order. So no planner
+-- can take another one, least of all the primary key, and walk through a million rows of other organizations
+-- or versions in search of a few, because its statistics make that look as good.
+create index jobs_of_organization on jobs (org_id, (-seq));
+create index jobs_of_app_version on jobs (org_id, app_version_id, (0 - seq));
+
+-- The jobs that are queued, by the lane that each waits in.
+create table queue (
+  lane_id bigint not null,
+  job_seq bigint not null,
+  primary key (lane_id, job_seq)
+) {keyed};
 
 create table events (
   job_seq bigint not null,
@@ -67,9 +78,11 @@ create table events (
   primary key (job_seq, seq)
 ) {keyed};
 
--- A lane counts the queued jobs of one group, priority and preference. Queued is the number of rows that
--- jobs_in_lane has for it; oldest_seq, while any are queued, is the lowest of their seq.
+-- A lane counts the queued jobs of one group, priority and preference. Queued is the number of rows that queue
+-- has for it; oldest_seq, while any are queued, is the lowest of their job_seq, and oldest_at_ms when that job was
+-- submitted.
 create table lanes (
+  id {key},
   org_id text not null,
   app_version_id text not null,
   target text not null,
@@ -78,20 +91,8 @@ create table lanes (
   avoid_device text not null,
   queued bigint not null check (queued >= 0),
   oldest_seq bigint not null,
-  primary key (org_id, app_version_id, target, priority, prefer_device, avoid_device)
-) {keyed};
-create index lanes_by_urgency on lanes (target, priority, oldest_seq) where queued > 0;
-create index lanes_by_preference on lanes (prefer_device) where queued > 0 and prefer_device <> '';
-
-create table idempotency_keys (
-  org_id text not null,
-  key text not null,
-  body_hash text not null,
-  run_seq bigint not null,
-  created_at_ms bigint not null,
-  primary key (org_id, key)
-) {keyed};
-create index idempotency_keys_by_age on idempotency_keys (created_at_ms);
+  oldest_at_ms bigint not null
+) {hot};
 
 create table builds (
   org_id text not null,
@@ -137,6 +138,7 @@ create table devices (
   installs_saved bigint not null default 0,
   waiting_until_ms bigint not null default 0,
   waiting_seq bigint not null default 0, -- the poll by which it waits
+  attempt_id text not null default '', -- what it runs; empty while it runs nothing
   seen_at_ms bigint not null
 ) {keyed};
 create index devices_of_worker on devices (worker_id) where worker_id <> '';
@@ -164,10 +166,7 @@ create table attempts (
   expires_at_ms bigint not null,
   ended_at_ms bigint not null default 0,
   unique (job_seq, number)
-) {keyed};
-create unique index attempts_open_of_job on attempts (job_seq) where outcome = '';
-create unique index attempts_open_of_device on attempts (device_id) where outcome = '';
-create index attempts_open_of_worker on attempts (worker_id) where outcome = '';
+) {keyed} {hot};
 
 create table log_chunks (
   attempt_id text not null,

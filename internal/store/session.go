@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A session is the writer's connection to the database, one transaction at a time. One goroutine uses it.
+// After an error the transaction is rolled back; when that fails, too, the session is closed and another one
+// opened.
+type session interface {
+	// begin opens a write transaction, the only one among all servers, and returns the database's clock and
+	// the version of what is there: it changes with every commit of anybody else. What reads find is as of
+	// the transaction.
+	begin(ctx context.Context, reads []read) (now, version int64, err error)
+	query(ctx context.Context, scan func(scanner) error, text string, args ...any) error
+	exec(ctx context.Context, text string, args ...any) error
+	// write runs statements in their order.
+	write(ctx context.Context, statements []statement) error
+	// commit writes the last statements, tells other servers of the topics, and commits. version is that of
+	// what is there now. An error that is errUnknown leaves open whether it was committed.
+	commit(ctx context.Context, statements []statement, topics []string) (version int64, err error)
+	rollback(ctx context.Context) error
+	close()
+}
+
+// statement is a bulk write.
+type statement struct {
+	b    *bulk
+	rows [][]any
+}
+
+// read is a bulk select.
+type read struct {
+	b    *bulk
+	rows [][]any
+	scan func(scanner) error
+}
+
+// errUnknown marks a commit that may or may not have happened.
+var errUnknown = errors.New("the outcome of the commit is unknown")
+
+// scanner is a row under the cursor.
+type scanner interface{ Scan(dest ...any) error }
+
+// queryBulk runs a bulk select over its rows.
+func queryBulk(ctx context.Context, s session, r read) error {
+	if len(r.rows) == 0 {
+		return nil
+	}
+	if _, setwise := s.(*postgresSession); setwise {
+		return s.query(ctx, r.scan, r.b.sql(postgresDialect), r.b.arrays(r.rows)...)
+	}
+	text := r.b.sql(sqliteDialect)
+	for _, row := range r.rows {
+		if err := s.query(ctx, r.scan, text, values(row)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inStatement says in which statement an error came up.
+func inStatement(text string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%.60q: %w", strings.TrimSpace(text), err)
+}
