@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -103,7 +104,9 @@ func short(m map[string]int64) string {
 
 // checkBoard compares what the writer remembers with what it would read.
 func checkBoard(ctx context.Context, s *Store) error {
-	return s.write(ctx, func(ctx context.Context, t *tx) error {
+	var differs error
+	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		differs = nil
 		read, err := readBoard(ctx, t.s)
 		if err != nil {
 			return err
@@ -150,12 +153,13 @@ func checkBoard(ctx context.Context, s *Store) error {
 			},
 		} {
 			if kept, found := of(t.b), of(read); !maps.Equal(kept, found) {
-				return fmt.Errorf("%s: remembered %v, read %v", what, kept, found)
+				differs = fmt.Errorf("%s: remembered %v, read %v", what, kept, found)
 			}
 		}
 		if t.b.nextJob != read.nextJob || t.b.nextID < read.nextID {
-			return fmt.Errorf("next job %d and lane %d remembered, %d and %d read", t.b.nextJob, t.b.nextID, read.nextJob, read.nextID)
+			differs = fmt.Errorf("next job %d and lane %d remembered, %d and %d read", t.b.nextJob, t.b.nextID, read.nextJob, read.nextID)
 		}
 		return nil
 	})
+	return errors.Join(differs, err)
 }

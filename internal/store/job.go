@@ -172,7 +172,7 @@ func (t *tx) renew(l Lease, worker string) {
 	}
 	a.expires = t.expiry()
 	if !a.acknowledged || a.expires-a.saved >= renewal.Milliseconds() {
-		a.acknowledged, a.saved = true, a.expires
+		a.acknowledged = true
 		t.attempts[a] = struct{}{}
 	}
 }

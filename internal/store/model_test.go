@@ -67,8 +67,10 @@ func TestQueueAgainstModel(t *testing.T) {
 				"result": m.result, "duplicate": m.duplicate, "cancel": m.cancel, "leave": m.leave, "time": m.pass, "reap": m.reap,
 				"": m.check,
 			})
-			if err := recount(t.Context(), q.Store); err != nil {
-				rt.Fatal(err)
+			for _, err := range []error{recount(t.Context(), q.Store), checkBoard(t.Context(), q.Store)} {
+				if err != nil {
+					rt.Fatal(err)
+				}
 			}
 		})
 	})
@@ -518,9 +520,6 @@ func (m *model) reap(rt *rapid.T) {
 // check compares every job with the model.
 func (m *model) check(rt *rapid.T) {
 	m.hear(rt)
-	if err := checkBoard(m.q.t.Context(), m.q.Store); err != nil {
-		rt.Fatal(err)
-	}
 	type kept struct {
 		state                          qgjob.JobState
 		tests, infra, attempts, events int

@@ -300,6 +300,7 @@ func (t *tx) collected() []statement {
 		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, t.now, a.expires}
 	}))
 	add(saveAttempts, rowsOfSet(t.attempts, func(a *attempt) []any {
+		a.saved = a.expires
 		return []any{a.id, a.acknowledged, a.cancelTold, a.expires, a.logReceived}
 	}))
 	add(insertEvents, t.events)
