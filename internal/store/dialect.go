@@ -155,3 +155,22 @@ func text(v any) string {
 	}
 	return s
 }
+
+// textOf is where a text goes that is read into one of the vocabulary's string types.
+func textOf(dest any) (*string, error) {
+	switch d := dest.(type) {
+	case *qgjob.JobState:
+		return (*string)(d), nil
+	case *qgjob.Target:
+		return (*string)(d), nil
+	case *qgjob.Trigger:
+		return (*string)(d), nil
+	case *qgjob.Outcome:
+		return (*string)(d), nil
+	case *qgjob.Cause:
+		return (*string)(d), nil
+	case *qgjob.DeviceState:
+		return (*string)(d), nil
+	}
+	return nil, fmt.Errorf("store: no text is read into %T", dest)
+}

@@ -41,8 +41,7 @@ var postgresDialect = &dialect{
 	heads: newBulk("iii", `
 		select {1}, `+jobColumns+`
 		{from,} lateral (select job_seq from queue where lane_id = {1} and job_seq > {2} order by job_seq limit {3}) as q, jobs j, runs r
-		where j.seq = q.job_seq and r.seq = j.run_seq
-		order by j.seq`),
+		where j.seq = q.job_seq and r.seq = j.run_seq`),
 }
 
 // openPostgres migrates the database and opens a pool of readers. config is for sessions and listeners.

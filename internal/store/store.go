@@ -22,6 +22,7 @@ import (
 	"database/sql"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -50,14 +51,13 @@ type Options struct {
 // Store is the durable queue. All methods may be called concurrently. Errors carry qgjob codes; after
 // CodeUnavailable the outcome of a write may be unknown, and the write can be sent again.
 type Store struct {
-	d       *dialect
-	lease   time.Duration
-	maxLog  int64
-	writeDB *sql.DB // SQLite's; nil on PostgreSQL
-	readDB  *sql.DB
-	writer  *writer
-	wakes   *wakes
-	shift   atomic.Int64 // tests move the database's clock by so many milliseconds
+	d      *dialect
+	lease  time.Duration
+	maxLog int64
+	readDB *sql.DB
+	writer *writer
+	wakes  *wakes
+	shift  atomic.Int64 // tests move the database's clock by so many milliseconds
 
 	stopListening context.CancelFunc
 	listening     chan struct{} // closed when the listener has ended
@@ -80,8 +80,11 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		s.d = postgresDialect
 		s.readDB, config, err = openPostgres(ctx, o.DatabaseURL)
 	} else {
-		s.writeDB, s.readDB, err = openSQLite(ctx, o.Path)
-		connect = func(ctx context.Context) (session, error) { return newSQLiteSession(ctx, s.writeDB) }
+		var path string
+		if path, err = filepath.Abs(o.Path); err == nil {
+			s.readDB, err = openSQLite(ctx, path)
+		}
+		connect = func(context.Context) (session, error) { return newSQLiteSession(path) }
 	}
 	if err != nil {
 		return nil, err
@@ -106,11 +109,7 @@ func (s *Store) Close() error {
 	s.writer.close()
 	s.stopListening()
 	<-s.listening
-	err := s.readDB.Close()
-	if s.writeDB != nil {
-		err = errors.Join(err, s.writeDB.Close())
-	}
-	return err
+	return s.readDB.Close()
 }
 
 // Kind is the database's: sqlite or postgresql.

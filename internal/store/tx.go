@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -189,7 +190,6 @@ func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
 		}
 		l := byID[id]
 		l.heads = append(l.heads, j)
-		l.after = j.seq
 		t.b.heads++
 		found[l]++
 		return nil
@@ -200,6 +200,10 @@ func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
 	for _, row := range rows {
 		l := byID[row[0].(int64)]
 		l.whole = found[l] < row[2].(int)
+		slices.SortFunc(l.heads, func(a, b *job) int { return cmp.Compare(a.seq, b.seq) })
+		if n := len(l.heads); n > 0 {
+			l.after = l.heads[n-1].seq
+		}
 	}
 	return nil
 }
