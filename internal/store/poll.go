@@ -29,8 +29,9 @@ func (s *Store) Poll(ctx context.Context, p Poll) (PollAnswer, error) {
 // pollingWorker is what a batch knows of a worker that polls.
 type pollingWorker struct {
 	*workerState
-	polls        bool // by a call of the batch that no newer poll supersedes
-	stillWaiting bool // devices are marked as waiting by a poll of a batch before
+	waited       int64 // its waitingSeq before the batch
+	polls        bool  // by a call of the batch that no newer poll supersedes
+	stillWaiting bool  // devices are marked as waiting by a poll of a batch before
 }
 
 func runPolls(ctx context.Context, t *tx, calls []*call) error {
@@ -91,7 +92,7 @@ func (t *tx) pollingWorkers(calls []*call) map[string]*pollingWorker {
 		w, seen := workers[p.WorkerID]
 		if !seen {
 			if known := t.b.workers[p.WorkerID]; known != nil {
-				w = &pollingWorker{workerState: known}
+				w = &pollingWorker{workerState: known, waited: known.waitingSeq}
 			}
 			workers[p.WorkerID] = w
 		}
@@ -107,7 +108,9 @@ func (t *tx) pollingWorkers(calls []*call) map[string]*pollingWorker {
 	return workers
 }
 
-// savePolling marks the devices of the polls that wait, and no others of their workers.
+// savePolling marks the devices of the polls that wait, and no others of their workers. That a worker was heard of,
+// and the number of a poll that does not wait, may be lost with the board: an older poll that comes after all lets
+// devices wait once more, and nothing worse.
 func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 	for _, w := range workers {
 		if w == nil {
@@ -117,7 +120,6 @@ func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 			t.unmark(func(d *deviceState) bool { return d.worker == w.id })
 		}
 		w.seen = t.now
-		t.workers[w.workerState] = struct{}{}
 	}
 	for _, c := range calls {
 		p := c.arg.(*pollCall)
@@ -132,6 +134,11 @@ func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 					t.devices[d] = struct{}{}
 				}
 			}
+		}
+	}
+	for _, w := range workers {
+		if w != nil && (w.waitingSeq != w.waited || w.seen-w.saved >= renewal.Milliseconds()) {
+			t.workers[w.workerState] = struct{}{}
 		}
 	}
 }
