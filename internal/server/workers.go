@@ -148,7 +148,9 @@ func (s *Server) waitForWork(ctx context.Context, p store.Poll, news *store.Subs
 		case <-end.C:
 			over = true
 		case <-news.C:
-			answer, err = s.store.Assignments(ctx, p.WorkerID, p.Seq, p.Free)
+			if answer.Assignments = news.Assignments(p.Seq); len(answer.Assignments) == 0 {
+				answer, err = s.store.Assignments(ctx, p.WorkerID, p.Seq, p.Free)
+			}
 		}
 	}
 	if answer.Superseded || err == nil && len(answer.Assignments) == len(p.Free) {

@@ -113,6 +113,9 @@ func (t *tx) assign(j *job, d *deviceState, reason string) error {
 	}
 	t.b.start(a)
 	t.started = append(t.started, a)
+	if d.waitingUntil > 0 {
+		t.mail = append(t.mail, delivery{d.worker, d.waitingSeq, a.assignment()})
+	}
 	d.waitingUntil = 0
 	t.devices[d] = struct{}{}
 	t.publish(TopicWorker(d.worker))

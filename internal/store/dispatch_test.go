@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -181,6 +182,32 @@ func TestDispatchGivesWhatOnlyTimeMakesPossible(t *testing.T) {
 		first(q.Dispatch(t.Context()))
 		if got := q.assignments("w1", "p1"); len(got) != 1 {
 			t.Fatalf("p1 is the only one left, and got %+v", got)
+		}
+	})
+}
+
+// A poll that waits hears of its assignment without reading the database; one that it replaced does not.
+func TestWaitingPollsAreToldWhatTheyGot(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1", "p2")
+		news := q.Subscribe(TopicWorker("w1"))
+		defer news.Close()
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1"}})
+		old := q.polls["w1"]
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1", "p2"}})
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		<-news.C
+		if got := news.Assignments(old); len(got) != 0 {
+			t.Fatalf("the replaced poll hears %+v", got)
+		}
+		q.submit("v2", "tests/b.spec.js")
+		<-news.C
+		got := news.Assignments(q.polls["w1"])
+		if len(got) != 1 || got[0].Job.ID == j.ID || !slices.ContainsFunc(q.assignments("w1", "p1", "p2"), func(a Assignment) bool { return a.Lease == got[0].Lease }) {
+			t.Fatalf("the poll hears %+v", got)
+		}
+		if again := news.Assignments(q.polls["w1"]); len(again) != 0 {
+			t.Fatalf("and again %+v", again)
 		}
 	})
 }

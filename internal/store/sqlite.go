@@ -77,10 +77,12 @@ func openSQLite(ctx context.Context, path string) (read *sql.DB, err error) {
 // translateSQLite gives an error its code: what a full or failing disk, a lock or an interrupt did can be
 // tried again, anything else is a defect.
 func translateSQLite(err error) error {
-	code := zombiezen.ErrCode(err) // of the writer; an error that is none of SQLite's gives OK or ERROR
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		code = zombiezen.ResultCode(e.Code()) // of a reader
-	} else if code == zombiezen.ResultOK {
+	var code zombiezen.ResultCode
+	if e, ok := errors.AsType[*sqliteError](err); ok { // of the writer
+		code = e.code
+	} else if e, ok := errors.AsType[*sqlite.Error](err); ok { // of a reader
+		code = zombiezen.ResultCode(e.Code())
+	} else {
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseAway, Err: err}
 	}
 	switch code.ToPrimary() {

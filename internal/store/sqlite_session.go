@@ -67,11 +67,23 @@ func (s *sqliteSession) prepare(text string) (*sqlite.Stmt, error) {
 	}
 	stmt, err := s.c.Prepare(parameter.ReplaceAllString(text, "?$1"))
 	if err != nil {
-		return nil, inStatement(text, err)
+		return nil, inStatement(text, newSQLiteError(err))
 	}
 	s.stmts[text] = stmt
 	return stmt, nil
 }
+
+// sqliteError is an error that SQLite gave, with its code.
+type sqliteError struct {
+	code sqlite.ResultCode
+	err  error
+}
+
+func newSQLiteError(err error) error { return &sqliteError{sqlite.ErrCode(err), err} }
+
+func (e *sqliteError) Error() string { return e.err.Error() }
+
+func (e *sqliteError) Unwrap() error { return e.err }
 
 // bind sets a statement's parameters to values of types that values returns.
 func bind(stmt *sqlite.Stmt, args []any) {
@@ -96,7 +108,9 @@ func run(stmt *sqlite.Stmt, args []any, scan func(scanner) error) error {
 	bind(stmt, args)
 	for {
 		more, err := stmt.Step()
-		if err == nil && more {
+		if err != nil {
+			err = newSQLiteError(err)
+		} else if more {
 			err = scan(sqliteRow{stmt})
 		}
 		if err != nil {

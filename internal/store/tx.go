@@ -40,6 +40,7 @@ type tx struct {
 	events   [][]any
 	counters map[counter]int64
 	topics   map[string]struct{}
+	mail     []delivery // for polls of transactions before
 
 	planning  bool                          // what comes up is planned in this transaction
 	unplanned bool                          // something was queued or a device waits since the last plan

@@ -30,6 +30,29 @@ type Subscription struct {
 	c      chan struct{}
 	topics []string
 	wakes  *wakes
+	mail   []delivery
+}
+
+// delivery is an assignment for a poll that waits.
+type delivery struct {
+	worker  string
+	pollSeq int64
+	Assignment
+}
+
+// Assignments takes what has been assigned, since they were taken before, to devices that wait by a poll of
+// the worker that the subscription is about. What was assigned at another server comes as a wake alone.
+func (sub *Subscription) Assignments(pollSeq int64) []Assignment {
+	sub.wakes.mu.Lock()
+	defer sub.wakes.mu.Unlock()
+	var taken []Assignment
+	for _, d := range sub.mail {
+		if d.pollSeq == pollSeq {
+			taken = append(taken, d.Assignment)
+		}
+	}
+	sub.mail = nil
+	return taken
 }
 
 // Subscribe listens to topics until Close. A subscriber reads the store after subscribing, and after each
@@ -81,6 +104,17 @@ func (w *wakes) remove(sub *Subscription) {
 		delete(w.subs[topic], sub)
 		if len(w.subs[topic]) == 0 {
 			delete(w.subs, topic)
+		}
+	}
+}
+
+// deliver hands assignments to those who listen for their worker; the wake that tells of them follows.
+func (w *wakes) deliver(mail []delivery) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range mail {
+		for sub := range w.subs[TopicWorker(d.worker)] {
+			sub.mail = append(sub.mail, d)
 		}
 	}
 }

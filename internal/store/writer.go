@@ -13,7 +13,7 @@ import (
 
 const (
 	queueLimit   = 8192             // calls that may wait; more are told to come again
-	batchCalls   = 512              // calls of one transaction
+	batchCalls   = 64               // calls of one transaction: while it commits, those of the one before are answered and ask again
 	batchWeight  = 20_000           // rows, about, of one transaction
 	batchTimeout = 30 * time.Second // a transaction that takes longer is given up
 )
@@ -259,6 +259,7 @@ func (w *writer) commit(ctx context.Context, t *tx, requests int) error {
 	t.b.version = version
 	w.board = t.b
 	w.given.Add(int64(t.given))
+	w.wakes.deliver(t.mail)
 	w.wakes.publish(topics)
 	return nil
 }
