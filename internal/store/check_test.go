@@ -127,7 +127,7 @@ func checkBoard(ctx context.Context, s *Store) error {
 			"workers": func(b *board) map[string]string {
 				m := map[string]string{}
 				for id, w := range b.workers {
-					m[id] = fmt.Sprint(w.host, w.waitingSeq, w.saved)
+					m[id] = fmt.Sprint(w.host, w.pollSeq, w.waitingSeq, w.seen)
 				}
 				return m
 			},

@@ -29,9 +29,8 @@ func (s *Store) Poll(ctx context.Context, p Poll) (PollAnswer, error) {
 // pollingWorker is what a batch knows of a worker that polls.
 type pollingWorker struct {
 	*workerState
-	waited       int64 // its waitingSeq before the batch
-	polls        bool  // by a call of the batch that no newer poll supersedes
-	stillWaiting bool  // devices are marked as waiting by a poll of a batch before
+	polls        bool // by a call of the batch that no newer poll supersedes
+	stillWaiting bool // devices are marked as waiting by a poll of a batch before
 }
 
 func runPolls(ctx context.Context, t *tx, calls []*call) error {
@@ -92,7 +91,7 @@ func (t *tx) pollingWorkers(calls []*call) map[string]*pollingWorker {
 		w, seen := workers[p.WorkerID]
 		if !seen {
 			if known := t.b.workers[p.WorkerID]; known != nil {
-				w = &pollingWorker{workerState: known, waited: known.waitingSeq}
+				w = &pollingWorker{workerState: known}
 			}
 			workers[p.WorkerID] = w
 		}
@@ -108,9 +107,7 @@ func (t *tx) pollingWorkers(calls []*call) map[string]*pollingWorker {
 	return workers
 }
 
-// savePolling marks the devices of the polls that wait, and no others of their workers. That a worker was heard of,
-// and the number of a poll that does not wait, may be lost with the board: an older poll that comes after all lets
-// devices wait once more, and nothing worse.
+// savePolling marks the devices of the polls that wait, and no others of their workers.
 func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 	for _, w := range workers {
 		if w == nil {
@@ -120,6 +117,7 @@ func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 			t.unmark(func(d *deviceState) bool { return d.worker == w.id })
 		}
 		w.seen = t.now
+		t.workers[w.workerState] = struct{}{}
 	}
 	for _, c := range calls {
 		p := c.arg.(*pollCall)
@@ -134,11 +132,6 @@ func (t *tx) savePolling(calls []*call, workers map[string]*pollingWorker) {
 					t.devices[d] = struct{}{}
 				}
 			}
-		}
-	}
-	for _, w := range workers {
-		if w != nil && (w.waitingSeq != w.waited || w.seen-w.saved >= renewal.Milliseconds()) {
-			t.workers[w.workerState] = struct{}{}
 		}
 	}
 }
