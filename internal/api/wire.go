@@ -85,7 +85,8 @@ type JobDetail struct {
 	Events      []qgjob.Event   `json:"events" nullable:"false"`
 }
 
-// JobList is a page of jobs, newest first: GET /v1/jobs. Next is empty on the last page.
+// JobList is a page of jobs, newest first: GET /v1/jobs. Next is empty on the last page; a page before may hold few
+// jobs or none.
 type JobList struct {
 	Jobs []qgjob.Job `json:"jobs" nullable:"false"`
 	Next string      `json:"next,omitempty" doc:"give it as cursor to get the next page"`

@@ -65,7 +65,8 @@ func (s *Server) runRoutes(a huma.API) {
 	responses["200"].Content = responses["201"].Content
 
 	handle(s, a, operation("run", http.MethodGet, "/v1/runs/{id}", tagRuns, "Get a run with its jobs", ""), s.run)
-	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first", ""), s.jobs)
+	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first",
+		"A page may hold fewer jobs than asked for, or none, while next is set: those asked for are rare among the newest."), s.jobs)
 	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
 	handle(s, a, operation("cancel", http.MethodPost, "/v1/jobs/{id}/cancel", tagRuns, "Cancel a job",
 		"A queued job is canceled at once. A running one is canceling until its device has stopped. A job with a verdict stays as it is."), s.cancel)

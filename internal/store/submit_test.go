@@ -362,3 +362,28 @@ func TestTextThatADatabaseCannotHold(t *testing.T) {
 		}
 	})
 }
+
+// A page looks at so many jobs at the most. What is rare among them is still found, by the pages that follow.
+func TestPagesPassOverABoundedNumberOfJobs(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		rare := q.submit("v1", "tests/rare.spec.js")[0]
+		first(q.Cancel(t.Context(), "acme", rare.ID))
+		sub := submission("acme", "v1")
+		for range pageWork + 10 {
+			sub.Jobs = append(sub.Jobs, JobSpec{TestPath: "tests/a.spec.js", Priority: 1, Target: qgjob.TargetAny})
+		}
+		must(t, 0, third(q.Submit(t.Context(), sub)))
+		for _, f := range []JobFilter{{}, {OrgID: "acme"}, {OrgID: "acme", AppVersionID: "v1"}} {
+			f.State = qgjob.Canceled
+			jobs, next, err := q.Jobs(t.Context(), f)
+			if must(t, 0, err); len(jobs) != 0 || next == "" {
+				t.Fatalf("%+v: a page of %d jobs, next %q", f, len(jobs), next)
+			}
+			f.Cursor = next
+			jobs, next, err = q.Jobs(t.Context(), f)
+			if must(t, 0, err); len(jobs) != 1 || jobs[0].ID != rare.ID || next != "" {
+				t.Fatalf("%+v: then %d jobs, next %q", f, len(jobs), next)
+			}
+		}
+	})
+}
