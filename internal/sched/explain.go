@@ -60,8 +60,8 @@ func (p *Planner) explain(l *lane) Explanation {
 	add := func(kind ConstraintKind, holds bool, format string, args ...any) {
 		e.Constraints = append(e.Constraints, Constraint{kind, holds, fmt.Sprintf(format, args...)})
 	}
-	if n := g.streak.Devices; n > 0 {
-		switch rested := g.streak.Last.Add(BreakRest); {
+	if n := g.broke; n > 0 {
+		switch rested := g.brokeAt.Add(BreakRest); {
 		case n < BreakAfter:
 			add(ConstraintBreaker, false, "broke %s in a row: stops at %d", plural(n, "device"), BreakAfter)
 		case p.now.Before(rested):

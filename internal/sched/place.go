@@ -174,7 +174,7 @@ func fairer(a, b *group) int { return cmp.Or(cmp.Compare(a.org.rank, b.org.rank)
 
 // stopped says whether a group that broke device after device rests.
 func (p *Planner) stopped(g *group) bool {
-	return g.streak.Devices >= BreakAfter && (len(g.serving) > 0 || p.now.Before(g.streak.Last.Add(BreakRest)))
+	return g.broke >= BreakAfter && (len(g.serving) > 0 || p.now.Before(g.brokeAt.Add(BreakRest)))
 }
 
 // place puts a group where it now belongs.
@@ -187,7 +187,7 @@ func (p *Planner) place(g *group) {
 		}
 	}
 	stopped := g.waiting > 0 && p.stopped(g)
-	if rested := g.streak.Last.Add(BreakRest); stopped && p.now.Before(rested) {
+	if rested := g.brokeAt.Add(BreakRest); stopped && p.now.Before(rested) {
 		change(rested)
 	}
 	level, oldest := qgjob.LeastUrgent+1, int64(0)

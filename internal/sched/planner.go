@@ -23,7 +23,7 @@ type Planner struct {
 	free    []*device // by id
 	classes []*class
 	pools   []*pool // by key
-	groups  map[Group]*group
+	groups  map[groupKey]*group
 	lanes   []*lane // by index
 	apps    map[appKey]*app
 	orgs    map[string]*org
@@ -83,7 +83,8 @@ type group struct {
 	few     [1]*lane // where lanes begin
 	serving []*device
 	waiting int
-	streak  Streak
+	broke   int       // different devices in a row
+	brokeAt time.Time // the last of them
 
 	level    int
 	oldest   int64
@@ -97,6 +98,13 @@ type group struct {
 	aside    int // round in which no free device fits it
 	judged   int // pass in which joining it was judged
 	gain     time.Duration
+}
+
+// groupKey is a Group by what is known of it already: quicker to look up.
+type groupKey struct {
+	org       *org
+	pool      *pool
+	versionID string
 }
 
 // app is what is installed on devices: an organization's app version, or a build of it where that is known.
@@ -170,7 +178,7 @@ type classKey struct {
 func build(s Snapshot, now time.Time, live bool) *Planner {
 	p := &Planner{
 		now: now, epoch: now, bound: cmp.Or(s.Bound, DefaultBound), live: live,
-		devices: make(map[string]*device, len(s.Devices)), groups: make(map[Group]*group, len(s.Lanes)),
+		devices: make(map[string]*device, len(s.Devices)), groups: make(map[groupKey]*group, len(s.Lanes)),
 		apps: make(map[appKey]*app, len(s.Devices)), orgs: map[string]*org{}, prefers: map[string][]*lane{},
 		byPool: map[poolKey]*pool{}, byClass: map[classKey]*class{},
 		changes: heap[*group]{
@@ -194,7 +202,8 @@ func build(s Snapshot, now time.Time, live bool) *Planner {
 		slices.SortFunc(c.free, byID)
 	}
 	for _, st := range s.Streaks {
-		p.group(st.Group).streak = st
+		g := p.group(st.Group)
+		g.broke, g.brokeAt = st.Devices, st.Last
 	}
 	for _, l := range s.Lanes {
 		p.addLane(l)
@@ -319,11 +328,12 @@ func (p *Planner) app(key appKey) *app {
 }
 
 func (p *Planner) group(key Group) *group {
-	g := p.groups[key]
+	of := groupKey{p.org(key.OrgID), p.pool(poolKey{key.Target, key.Requires}), key.AppVersionID}
+	g := p.groups[of]
 	if g == nil {
 		g = p.newGroup()
-		*g = group{Group: key, pool: p.pool(poolKey{key.Target, key.Requires}), org: p.org(key.OrgID), changing: -1}
-		p.groups[key] = g
+		*g = group{Group: key, pool: of.pool, org: of.org, changing: -1}
+		p.groups[of] = g
 	}
 	return g
 }
