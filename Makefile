@@ -8,7 +8,7 @@ TOOL := go tool -modfile=tools/go.mod
 EXAMPLE := examples/onboarding
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: build demo test bench check format clean
+.PHONY: build demo test bench bench-sched check format clean
 
 build: ## the binary, bin/qgjob
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X qgjob/internal/cli.version=$(VERSION)' -o bin/qgjob ./cmd/qgjob
@@ -28,6 +28,9 @@ test: $(EXAMPLE)/node_modules/.package-lock.json
 bench: ## the queue beside River and the databases' own limits: half an hour
 	scripts/need.sh postgres
 	cd bench && go run ./cmd/queuebench
+
+bench-sched: ## the scheduler beside its baselines, in virtual time: a minute or two
+	cd bench && go run ./cmd/schedbench
 
 check:
 	@unformatted=$$($(TOOL) gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (make format): $$unformatted"; exit 1; fi

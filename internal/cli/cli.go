@@ -88,7 +88,7 @@ func (p *program) rootCommand() *cobra.Command {
 	flags.BoolVar(&p.plain, "plain", false, "no colours and no live line, as when the output is no terminal")
 	for _, c := range []*cobra.Command{
 		p.submitCommand(), p.statusCommand(), p.listCommand(), p.cancelCommand(), p.logsCommand(),
-		p.workerCommand(), p.serverCommand(), p.devCommand(), p.devicesCommand(), p.phoneCommand(), p.versionCommand(),
+		p.workerCommand(), p.serverCommand(), p.devCommand(), p.devicesCommand(), p.phoneCommand(), p.simulateCommand(), p.versionCommand(),
 	} {
 		root.AddCommand(c)
 	}

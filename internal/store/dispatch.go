@@ -137,7 +137,7 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 		if polling == nil && t.b.workers[d.worker].seen <= lastSeen {
 			continue
 		}
-		device := sched.Device{ID: d.id, Kind: d.kind}
+		device := sched.Device{Traits: qgjob.Traits{ID: d.id, Kind: d.kind}}
 		if d.app.OrgID != "" {
 			device.Installed = &d.app
 		}

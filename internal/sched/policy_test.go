@@ -1,0 +1,267 @@
+package sched_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"qgjob/internal/sched"
+)
+
+// of gives a lane to another organization.
+func of(org string, l sched.Lane) sched.Lane { l.OrgID = org; return l }
+
+func work(l sched.Lane, each time.Duration) sched.Lane {
+	l.Work = time.Duration(l.Queued) * each
+	return l
+}
+
+func servingOf(d sched.Device, org, app string) sched.Device {
+	d = serving(with(d, app), app)
+	d.Installed.OrgID, d.Serving.OrgID = org, org
+	return d
+}
+
+// count is how many devices of a plan went to each app version.
+func count(s sched.Snapshot) map[string]int {
+	n := map[string]int{}
+	for _, a := range sched.Plan(s, now) {
+		n[s.Lanes[a.Lane].AppVersionID]++
+	}
+	return n
+}
+
+// Twenty tests of 40 s are worth several devices although each installs for 45 s; two of 10 s are worth one.
+func TestJoiningPaysOrNot(t *testing.T) {
+	fleet := func() (devices []sched.Device) {
+		for i := range 8 {
+			d := phone(fmt.Sprintf("p%d", i))
+			d.Install = 45 * time.Second
+			devices = append(devices, d)
+		}
+		return devices
+	}
+	long := sched.Snapshot{Devices: fleet(), Lanes: []sched.Lane{work(lane("v1", 3, 20, 1), 40*time.Second)}}
+	if n := count(long)["v1"]; n < 4 {
+		t.Errorf("20 tests of 40 s got %d devices", n)
+	}
+	short := sched.Snapshot{Devices: fleet(), Lanes: []sched.Lane{work(lane("v1", 3, 2, 1), 10*time.Second)}}
+	short.Devices[0] = serving(with(short.Devices[0], "v1"), "v1")
+	short.Devices[0].Until = now.Add(10 * time.Second)
+	if n := count(short)["v1"]; n != 0 {
+		t.Errorf("2 tests of 10 s got %d more devices", n)
+	}
+	// What waits behind pays for the install, unless the group is the most urgent.
+	busy := func(priority int) sched.Snapshot {
+		s := sched.Snapshot{Devices: fleet()[:2], Lanes: []sched.Lane{work(lane("v1", priority, 4, 1), 40*time.Second)}}
+		s.Devices[0] = serving(with(s.Devices[0], "v1"), "v1")
+		for i := range 20 {
+			s.Lanes = append(s.Lanes, lane(fmt.Sprintf("w%d", i), 9, 1, int64(i+100)))
+		}
+		return s
+	}
+	if n := count(busy(3)); n["v1"] != 0 {
+		t.Errorf("20 groups wait behind, and a group of 4 took another device: %v", n)
+	}
+	if n := count(busy(0)); n["v1"] != 1 {
+		t.Errorf("the most urgent group did not take the device: %v", n)
+	}
+}
+
+func TestFairness(t *testing.T) {
+	s := sched.Snapshot{
+		Devices:       []sched.Device{phone("p1")},
+		Lanes:         []sched.Lane{of("big", lane("v1", 1, 5, 1)), of("small", lane("v2", 1, 5, 2))},
+		Organizations: []sched.Organization{{ID: "big", Used: time.Hour}, {ID: "small"}},
+	}
+	if n := count(s); n["v2"] != 1 {
+		t.Errorf("an hour ahead: %v", n)
+	}
+	s.Organizations[0].Weight = 5 // an hour is 12 minutes of its share: within the grain
+	if n := count(s); n["v1"] != 1 {
+		t.Errorf("of a larger share: %v", n)
+	}
+	// A device leaves its batch only for who is far behind.
+	s.Organizations[0].Weight = 1
+	s.Devices[0] = with(s.Devices[0], "v1")
+	s.Devices[0].Installed.OrgID = "big"
+	if n := count(s); n["v2"] != 1 {
+		t.Errorf("an hour ahead, own app installed: %v", n)
+	}
+	s.Organizations[0].Used = 10 * time.Minute
+	if n := count(s); n["v1"] != 1 {
+		t.Errorf("ten minutes ahead, own app installed: %v", n)
+	}
+}
+
+func TestQuotas(t *testing.T) {
+	s := sched.Snapshot{
+		Devices:       []sched.Device{servingOf(phone("p1"), "acme", "v1"), phone("p2"), phone("p3")},
+		Lanes:         []sched.Lane{lane("v1", 0, 50, 1), of("bolt", lane("v2", 5, 1, 2))},
+		Organizations: []sched.Organization{{ID: "acme", MaxDevices: 2}},
+	}
+	if n := count(s); n["v1"] != 1 || n["v2"] != 1 {
+		t.Errorf("%v", n)
+	}
+	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintQuota, "acme has 2 of at most 2 devices") {
+		t.Errorf("%+v", e.Constraints)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	s := sched.Snapshot{
+		Devices: []sched.Device{phone("p1"), phone("p2")}, Lanes: []sched.Lane{lane("v1", 0, 9, 1)},
+		Streaks: []sched.Streak{{Group: group("v1"), Devices: 3, Last: now.Add(-time.Minute)}},
+	}
+	if n := count(s); n["v1"] != 0 {
+		t.Errorf("it goes on breaking devices: %v", n)
+	}
+	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintBreaker, "stopped: broke 3 devices one after another; one tries it again in 540 s") {
+		t.Errorf("%+v", e.Constraints)
+	}
+	s.Streaks[0].Last = now.Add(-sched.BreakRest)
+	if n := count(s); n["v1"] != 1 {
+		t.Errorf("rested, one device is to try: %v", n)
+	}
+	s.Streaks[0].Devices = 2
+	if n := count(s); n["v1"] != 2 {
+		t.Errorf("two devices may be chance: %v", n)
+	}
+}
+
+func TestAgingAndTheBound(t *testing.T) {
+	for _, c := range []struct {
+		priority int
+		age      time.Duration
+		want     int
+	}{
+		{5, 0, 5},
+		{5, time.Hour - 1, 5},
+		{5, time.Hour, 4},
+		{5, 2 * time.Hour, 3},
+		{5, 4 * time.Hour, 1},
+		{5, 400 * time.Hour, 1},
+		{1000, 2 * time.Hour, 501},
+		{1, 9 * time.Hour, 1},
+		{0, 9 * time.Hour, 0},
+		{3, -time.Hour, 3},
+	} {
+		if got := sched.Level(c.priority, c.age, sched.DefaultBound); got != c.want {
+			t.Errorf("priority %d after %v is level %d, want %d", c.priority, c.age, got, c.want)
+		}
+	}
+	old := func(age time.Duration) sched.Snapshot {
+		s := sched.Snapshot{Devices: []sched.Device{phone("p1")}, Lanes: []sched.Lane{lane("v1", 5, 1, 1), lane("v2", 3, 1, 2), lane("v3", 0, 1, 3)}}
+		s.Lanes[0].Oldest = now.Add(-age)
+		return s
+	}
+	if n := count(old(3 * time.Hour)); n["v3"] != 1 {
+		t.Errorf("age reached the most urgent level: %v", n)
+	}
+	s := old(3 * time.Hour)
+	s.Lanes = s.Lanes[:2]
+	if n := count(s); n["v1"] != 1 {
+		t.Errorf("age did not raise it from 5 to 2: %v", n)
+	}
+	if n := count(old(5 * time.Hour)); n["v1"] != 1 {
+		t.Errorf("beyond the bound: %v", n)
+	}
+}
+
+func TestRequirementsAreKept(t *testing.T) {
+	newer, older := phone("p1"), phone("p2")
+	newer.OSVersion, older.OSVersion = "14", "11"
+	s := sched.Snapshot{Devices: []sched.Device{newer, older}, Lanes: []sched.Lane{lane("v1", 1, 9, 1)}}
+	s.Lanes[0].Requires = "os>=12"
+	if got := told(s, sched.Plan(s, now)); got != "p1:v1" {
+		t.Error(got)
+	}
+	s.Lanes[0].Requires = "os>=15"
+	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
+		t.Errorf("%+v", e.Constraints)
+	}
+}
+
+// A build that two app versions of an organization share is installed once; another organization's is another's.
+func TestBuildsAreInstalledOnce(t *testing.T) {
+	s := sched.Snapshot{Devices: []sched.Device{with(phone("p1"), "v1"), phone("p2")}, Lanes: []sched.Lane{lane("v2", 1, 1, 1)}}
+	s.Lanes[0].BuildSHA256 = "b" // what is on p1
+	a := sched.Plan(s, now)[0]
+	if a.DeviceID != "p1" || a.Why.Rule != sched.RuleInstalled || a.Why.Install != 0 || a.Why.Saved != sched.PriorInstall {
+		t.Errorf("%+v", a)
+	}
+	s.Lanes[0].OrgID = "bolt"
+	if a := sched.Plan(s, now)[0]; a.Why.Rule != sched.RuleUnserved || a.Why.Install == 0 {
+		t.Errorf("another organization's: %+v", a)
+	}
+}
+
+func TestExpectedStarts(t *testing.T) {
+	s := sched.Snapshot{Devices: []sched.Device{serving(with(phone("p1"), "v1"), "v1"), serving(with(phone("p2"), "v9"), "v9")}}
+	s.Devices[0].Until, s.Devices[1].Until = now.Add(30*time.Second), now.Add(30*time.Second)
+	s.Lanes = []sched.Lane{work(lane("v1", 1, 5, 1), 40*time.Second), work(lane("v2", 2, 1, 2), 40*time.Second)}
+	near, far := sched.Explain(s, now, 0), sched.Explain(s, now, 1)
+	if near.Expected != (4*40+60)*time.Second/2 || far.Expected != (5*40+60)*time.Second/2 {
+		t.Errorf("expected in %v and %v", near.Expected, far.Expected)
+	}
+	if !holds(far, sched.ConstraintPriority, "priority 2: 5 jobs more urgent") || !holds(far, sched.ConstraintDevices, "2 devices can run it: p1 runs v1 of acme for 30 s more, p2 runs v9") {
+		t.Errorf("%+v", far.Constraints)
+	}
+}
+
+func holds(e sched.Explanation, kind sched.ConstraintKind, text string) bool {
+	for _, c := range e.Held() {
+		if c.Kind == kind && strings.HasPrefix(c.Text, text) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestEstimates(t *testing.T) {
+	var e sched.Estimate
+	if e.Typical(sched.PriorRun) != sched.PriorRun || e.Known() {
+		t.Errorf("nothing is known, but %v", e.Typical(sched.PriorRun))
+	}
+	for range 5 {
+		e = e.Observe(10*time.Second, sched.PriorRun)
+	}
+	e = e.Observe(time.Hour, sched.PriorRun)
+	if got := e.Typical(sched.PriorRun); got != 10*time.Second {
+		t.Errorf("one outlier moved it to %v", got)
+	}
+	if e.Error <= 0 || e.Error >= 0.5 {
+		t.Errorf("its error is %v", e.Error)
+	}
+	for range 5 {
+		e = e.Observe(20*time.Second, sched.PriorRun)
+	}
+	if got := e.Typical(sched.PriorRun); got != 20*time.Second {
+		t.Errorf("five of another length left it at %v", got)
+	}
+	if len(e.RecentMS) > 9 {
+		t.Errorf("it keeps %d numbers", len(e.RecentMS))
+	}
+	known := sched.Estimate{RecentMS: []int64{5000, 5000, 5000}}
+	if got := sched.Learned(sched.PriorRun, sched.Estimate{}, known); got != 5*time.Second {
+		t.Errorf("of what is known of others: %v", got)
+	}
+}
+
+// Whatever the waits, nine in ten jobs start by their P90 once enough of them were seen.
+func TestCalibration(t *testing.T) {
+	var c sched.Calibration
+	kept := 0
+	for i := range 4000 {
+		waited := time.Duration(i%20) * time.Minute
+		p50, p90 := c.Waits(time.Minute)
+		if i >= 1000 && waited <= p90 {
+			kept++
+		}
+		c = c.Observe(waited, p50, p90)
+	}
+	if share := float64(kept) / 3000; share < 0.85 || share > 0.95 {
+		t.Errorf("%.3f started by their P90", share)
+	}
+}
