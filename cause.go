@@ -27,6 +27,9 @@ const (
 	CauseTransferFailed    Cause = "transfer_failed"
 	CauseSetupTimedOut     Cause = "setup_timed_out"
 	CauseLeaseExpired      Cause = "lease_expired"
+	CauseCloudUnreachable  Cause = "cloud_unreachable"
+	CauseCloudQueueFull    Cause = "cloud_queue_full"
+	CauseCloudRefused      Cause = "cloud_refused"
 
 	CauseCanceled     Cause = "canceled"
 	CauseHandedBack   Cause = "handed_back"
@@ -62,6 +65,9 @@ var causes = map[Cause]causeFacts{
 	CauseTransferFailed:    {advice: "check the network between worker and server"},
 	CauseSetupTimedOut:     {advice: "the device or the package registry was too slow; read the log"},
 	CauseLeaseExpired:      {advice: "the worker stopped answering: look at its host"},
+	CauseCloudUnreachable:  {advice: "check the network between the worker's host and the cloud, and the cloud's status page"},
+	CauseCloudQueueFull:    {advice: "others use the account's parallels: run it again later, or raise the plan"},
+	CauseCloudRefused:      {advice: "check the worker's credentials for the cloud, and the account's plan"},
 
 	CauseCanceled:     {advice: "somebody canceled it"},
 	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},

@@ -44,7 +44,10 @@ func (r Run) environment(t tools, proxyPort int) []string {
 		"QGJOB_REPORT="+t.path("report.json"),
 		"QGJOB_BLOB_DIR="+r.artifact("blob-report"),
 	)
-	if r.App.Path != "" {
+	switch {
+	case r.Upstream.Cloud:
+		env = append(env, "QGJOB_BUILD_PATH="+cloudBuildPath)
+	case r.App.Path != "":
 		env = append(env, "QGJOB_BUILD_PATH="+t.path(buildName))
 	}
 	if serial := capabilityString(r.Upstream.Capabilities, "appium:udid"); serial != "" {

@@ -23,6 +23,9 @@ import (
 type Upstream struct {
 	URL          string
 	Capabilities map[string]any
+	// Cloud says that it makes its sessions on BrowserStack and has what AppWright wants of BrowserStack's REST
+	// interface under /app-automate. The app is its own matter then.
+	Cloud bool
 }
 
 // App is the build that the worker has installed on the device.
@@ -70,11 +73,15 @@ func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, err
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("make the run's private directory "+r.WorkDir, err)
 	}
-	p, err := startProxy(r.Upstream, r.App, r.Ready, out.logf)
+	app := r.App
+	if r.Upstream.Cloud {
+		app = App{}
+	}
+	p, err := startProxy(r.Upstream, app, r.Ready, out.logf)
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("start the run's session proxy", err)
 	}
-	seen, err := r.execute(ctx, t, p, out)
+	seen, err := r.executeOn(ctx, t, p, out)
 	seen.evidence = p.close()
 	if err != nil {
 		return qgjob.Result{}, seen.evidence, err
@@ -105,8 +112,23 @@ func (r Run) prepare() error {
 	return nil
 }
 
+// executeOn runs Playwright with what stands before the cloud, if the sessions are made on one.
+func (r Run) executeOn(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
+	env := r.environment(t, p.port())
+	if !r.Upstream.Cloud {
+		return r.execute(ctx, t, env, out)
+	}
+	certFile := t.path("cloud.pem")
+	cloud, err := openCloud(p, certFile)
+	if err != nil {
+		return observation{}, hostFailure("start what stands before the cloud", err)
+	}
+	defer cloud.close()
+	return r.execute(ctx, t, append(env, cloud.environment(certFile)...), out)
+}
+
 // execute runs Playwright to its end, or to the run's.
-func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
+func (r Run) execute(ctx context.Context, t tools, env []string, out *syncWriter) (observation, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return observation{}, failuref(qgjob.CauseHostFailed, "node is not installed on the worker's host: install Node 20 or later: %w", err)
@@ -122,7 +144,7 @@ func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (o
 	seen := observation{began: time.Now()}
 	process, err := startProcess(command{
 		path: node, args: append([]string{filepath.Join(home, "cli.js")}, r.arguments(t)...), dir: r.ProjectDir,
-		env: r.environment(t, p.port()), stdout: output, stderr: output,
+		env: env, stdout: output, stderr: output,
 	})
 	if err != nil {
 		return seen, hostFailure("start node", err)

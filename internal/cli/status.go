@@ -175,6 +175,24 @@ func printAttempts(out io.Writer, attempts []qgjob.Attempt, now time.Time, word 
 		if a.Reason != "" {
 			fmt.Fprintf(out, "     chosen because: %s\n", printable(a.Reason))
 		}
+		printCloud(out, a.Report.CloudSessions)
+	}
+}
+
+// printCloud shows where to look at what ran in a cloud, and what it cost.
+func printCloud(out io.Writer, sessions []qgjob.CloudSession) {
+	for _, s := range sessions {
+		line := roughly(time.Duration(s.Seconds) * time.Second)
+		if s.Cost > 0 {
+			line += fmt.Sprintf(", cost %.2f", s.Cost)
+		}
+		fmt.Fprintf(out, "     BrowserStack session %s: %s\n", printable(s.ID), line)
+		if s.URL != "" {
+			fmt.Fprintf(out, "       page:  %s\n", printable(s.URL))
+		}
+		if s.VideoURL != "" {
+			fmt.Fprintf(out, "       video: %s\n", printable(s.VideoURL))
+		}
 	}
 }
 

@@ -21,6 +21,8 @@ type workerOptions struct {
 	projectDir string
 	project    string
 	dataDir    string
+
+	browserstack browserstackOptions
 }
 
 func (p *program) workerCommand() *cobra.Command {
@@ -29,6 +31,8 @@ func (p *program) workerCommand() *cobra.Command {
 		Use:   "worker",
 		Short: "Run tests on the devices of this host",
 		Long: `Worker takes jobs for all phones and emulators that adb sees on this host, one job a device at a time.
+With BROWSERSTACK_USERNAME and BROWSERSTACK_ACCESS_KEY in its environment it takes jobs of
+--target=browserstack, too, one for each parallel of the account that others leave free. No other job goes there.
 
 It stops when there is nothing to do for a while (exit 0), and after a job's third failure (exit 1: what
 its other devices run is finished or handed back). With --forever it goes on in both cases: the mode of a
@@ -38,7 +42,8 @@ ends them at once.
 Jobs that came without a bundle run in the test project of the current directory.`,
 		Example: `  qgjob worker
   qgjob worker --forever --url=http://queue.example.com:8000
-  qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555`,
+  qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555
+  BROWSERSTACK_USERNAME=… BROWSERSTACK_ACCESS_KEY=… qgjob worker --browserstack-parallels=2 --browserstack-minute-price=0.10`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.forever, "forever", false, "go on when idle and after third failures")
@@ -46,6 +51,7 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
 	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
+	o.browserstack.flags(f)
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(p); err != nil {
@@ -57,6 +63,9 @@ Jobs that came without a bundle run in the test project of the current directory
 
 func (o *workerOptions) parse(p *program) (err error) {
 	if err := o.check(); err != nil {
+		return err
+	}
+	if err := o.browserstack.check(); err != nil {
 		return err
 	}
 	given := o.dataDir != ""
@@ -94,8 +103,16 @@ func (o *workerOptions) agent(p *program, adbPort int) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, fmt.Errorf("devices of this host: %w", err)
 	}
+	drivers := []device.Driver{phones}
+	cloud, err := o.browserstack.driver(p, o.dataDir)
+	if err != nil {
+		return agent.Options{}, err
+	}
+	if cloud != nil {
+		drivers = append(drivers, cloud)
+	}
 	return agent.Options{
-		Client: o.client(reachTime), Drivers: []device.Driver{phones}, DataDir: o.dataDir,
+		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
 		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever,
 		Out: p.stdout, Logger: log,
 	}, nil
