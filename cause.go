@@ -16,6 +16,7 @@ const (
 
 	CauseDeviceOffline     Cause = "device_offline"
 	CauseDeviceHung        Cause = "device_hung"
+	CauseEmulatorNotBooted Cause = "emulator_not_booted"
 	CauseInstallRefused    Cause = "install_refused"
 	CauseSessionNotCreated Cause = "session_not_created"
 	CauseSessionDied       Cause = "session_died"
@@ -54,6 +55,7 @@ var causes = map[Cause]causeFacts{
 
 	CauseDeviceOffline:     {advice: "check the cable, the battery and adb devices"},
 	CauseDeviceHung:        {advice: "reboot the device"},
+	CauseEmulatorNotBooted: {advice: "read the emulator's log on the worker's host; check its memory and hardware acceleration (emulator -accel-check)"},
 	CauseInstallRefused:    {advice: "check the device's free storage and its settings"},
 	CauseSessionNotCreated: {advice: "read Appium's log of the attempt"},
 	CauseSessionDied:       {advice: "read Appium's log of the attempt; the device may be short of memory"},

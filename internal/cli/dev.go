@@ -99,7 +99,7 @@ func (o *devOptions) run(ctx context.Context, p *program) (err error) {
 		}
 	}
 	o.worker.url = s.url()
-	options, err := o.worker.agent(p, adbPort)
+	options, err := o.worker.agent(ctx, p, adbPort)
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,12 @@ import (
 	"qgjob/internal/phonesim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if code, is := program(os.Args[1:]); is {
+		os.Exit(code)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testPackage = "com.example.shop"
 
@@ -124,7 +129,10 @@ type simulated struct {
 }
 
 func (s *simulated) Account(pkg string) devicetest.Account {
-	l := s.phone.Ledger()
+	return accountOf(s.phone.Ledger(), pkg)
+}
+
+func accountOf(l phonesim.Ledger, pkg string) devicetest.Account {
 	a := devicetest.Account{
 		Installs: l.Packages[pkg].Installs, Resets: l.Packages[pkg].DataResets, OpenSessions: l.SessionsOpened - l.SessionsClosed,
 	}

@@ -21,6 +21,8 @@ type Harness struct {
 	// Cloud says that the phone is one of a cloud's: builds are uploaded and stay beside each other, each session
 	// begins on a clean phone with a fresh install, and what the phone is like shows in a session only.
 	Cloud bool
+	// Dormant says that the phone is off until a job wants it, and forgets its apps when its session is closed.
+	Dormant bool
 	// Offline and Hung are the causes that the driver gives to a phone in that trouble.
 	Offline, Hung qgjob.Cause
 	// Refusals are codes with which the phone may refuse a build, and the causes that the driver gives to them.
@@ -95,13 +97,17 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 	}
 }
 
-func open(t *testing.T, d device.Driver, serial string) device.Session {
+// open opens the phone as a worker with the driver does, and wakes it.
+func open(t *testing.T, h Harness, d device.Driver) device.Session {
 	t.Helper()
-	s, err := d.Open(t.Context(), serial)
+	s, err := d.Open(t.Context(), h.Serial)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
 	t.Cleanup(func() { s.Close() })
+	if h.Dormant {
+		endpoint(t, s)
+	}
 	return s
 }
 
@@ -144,6 +150,9 @@ func listed(t *testing.T, h Harness) {
 	if i.Serial != h.Serial || i.State != qgjob.DeviceIdle || i.Model == "" || i.OSVersion == "" && !h.Cloud || i.ID == "" || qgjob.TargetAny.Accepts(i.Kind) == h.Cloud {
 		t.Errorf("listed %+v", i)
 	}
+	if h.Dormant {
+		return
+	}
 	h.Phone.Hurt(Trouble{Offline: true})
 	Eventually(t, 20*time.Second, "the phone is listed as offline, with advice", func() bool {
 		infos, err := h.Driver().List(t.Context())
@@ -153,7 +162,7 @@ func listed(t *testing.T, h Harness) {
 
 func installsOnce(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	first := prepare(t, s, b)
 	if !first.Installed || first.Install <= 0 || first.Reset != 0 {
 		t.Errorf("first preparation: %+v", first)
@@ -171,7 +180,7 @@ func installsOnce(t *testing.T, h Harness) {
 }
 
 func otherBytes(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for i, b := range []device.Build{h.Builds[0], h.Builds[1], h.Builds[0]} {
 		there := h.Cloud && i == 2
 		if did := prepare(t, s, b); did.Installed == there {
@@ -192,14 +201,14 @@ func otherBytes(t *testing.T, h Harness) {
 }
 
 func lowerVersion(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, h.Builds[0])
 	prepare(t, s, h.Builds[2])
 	wantInstalled(t, h, h.Builds[2], 2)
 }
 
 func replacedByHand(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, h.Builds[0])
 	h.Phone.Replace(h.Builds[1])
 	if did := prepare(t, s, h.Builds[0]); !did.Installed {
@@ -214,12 +223,18 @@ func replacedByHand(t *testing.T, h Harness) {
 
 func outlivesWorker(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, h.Driver(), h.Serial)
+	s = open(t, h, h.Driver())
+	if h.Dormant {
+		if did := prepare(t, s, b); !did.Installed {
+			t.Error("a new worker believes that a phone remembers which forgot")
+		}
+		return
+	}
 	if holder, ok := s.(device.Holder); ok {
 		if app, ok := holder.Installed(); !ok || app != b.Key {
 			t.Errorf("a new worker believes that %+v (%v) is installed, want %+v", app, ok, b.Key)
@@ -232,7 +247,7 @@ func outlivesWorker(t *testing.T, h Harness) {
 }
 
 func refusedInstall(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for code, cause := range h.Refusals {
 		h.Phone.Hurt(Trouble{Refuse: code})
 		_, err := s.Prepare(t.Context(), h.Builds[0])
@@ -247,7 +262,7 @@ func refusedInstall(t *testing.T, h Harness) {
 }
 
 func offline(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	h.Phone.Hurt(Trouble{Hang: true}) // so that it is not over too soon
 	failed := make(chan error, 1)
 	go func() {
@@ -267,7 +282,7 @@ func offline(t *testing.T, h Harness) {
 }
 
 func hang(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	h.Phone.Hurt(Trouble{Hang: true})
 	within(t, 8*time.Second, "check", func() { wantCause(t, s.Check(t.Context()), h.Hung) })
 	within(t, 4*time.Second, "list", func() {
@@ -289,7 +304,7 @@ func hang(t *testing.T, h Harness) {
 }
 
 func cancelPrepare(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	ctx, cancel := context.WithTimeout(t.Context(), h.InstallTime/2)
 	defer cancel()
 	within(t, 3*time.Second, "prepare after its cancel", func() {
@@ -314,7 +329,7 @@ func within(t *testing.T, bound time.Duration, what string, do func()) {
 
 func oneWorker(t *testing.T, h Harness) {
 	one, other := h.Driver(), h.Driver()
-	s := open(t, one, h.Serial)
+	s := open(t, h, one)
 	for _, d := range []device.Driver{one, other} {
 		if _, err := d.Open(t.Context(), h.Serial); !errors.Is(err, device.ErrInUse) {
 			t.Errorf("second open: %v, want ErrInUse", err)
@@ -323,7 +338,7 @@ func oneWorker(t *testing.T, h Harness) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, other, h.Serial)
+	s = open(t, h, other)
 	prepare(t, s, h.Builds[0])
 	if _, err := one.Open(t.Context(), "no-such-device"); err == nil {
 		t.Error("a device that is not there was opened")
@@ -333,7 +348,7 @@ func oneWorker(t *testing.T, h Harness) {
 }
 
 func closedSession(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
@@ -369,7 +384,7 @@ func release(t *testing.T, s device.Session) {
 // sessions is three jobs on a warm server: one leaves its session open, one ends it, one follows.
 func sessions(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	var url string
 	for job := range 3 {
 		prepare(t, s, b)
@@ -408,7 +423,7 @@ func sessions(t *testing.T, h Harness) {
 // leftOpen is two tests of one job, of which the first crashed with its session open.
 func leftOpen(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	e := endpoint(t, s)
 	openSession(t, e, b)
@@ -421,7 +436,7 @@ func leftOpen(t *testing.T, h Harness) {
 // clientLeft is the job that was canceled while its session was being made, at several moments.
 func clientLeft(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for _, after := range []time.Duration{20 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond} {
 		prepare(t, s, b)
 		e := endpoint(t, s)
@@ -442,7 +457,7 @@ func clientLeft(t *testing.T, h Harness) {
 
 func killedServer(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	openSession(t, endpoint(t, s), b)
 	gone := h.ServerGone(s)
