@@ -26,6 +26,7 @@ type Info struct {
 	Platform  string            // android or ios
 	Model     string            // "" while unknown (offline, unauthorized)
 	OSVersion string            // "" while unknown
+	Hardware  qgjob.Hardware    // of when it was last asked, a minute ago or so
 	State     qgjob.DeviceState // DeviceIdle for one that could be opened; the driver does not know who is busy
 	Message   string            // why it is not idle, and what to do about it
 }

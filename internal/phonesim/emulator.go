@@ -36,10 +36,11 @@ const (
 )
 
 // Entries of an AVD's config.ini that only simulated emulators read: how long a boot takes, from a snapshot
-// and without one.
+// and without one, and the install of an app.
 const (
 	coldBootKey = "phonesim.cold_boot_ms"
 	snapBootKey = "phonesim.snapshot_boot_ms"
+	installKey  = "phonesim.install_ms"
 )
 
 // emulatorFlags are those that are taken, with whether a value follows.
@@ -129,10 +130,13 @@ func (t Tool) run(ctx context.Context, given map[string]string) error {
 		bootKey = snapBootKey
 		fmt.Fprintln(t.Stdout, "INFO    | Successfully loaded snapshot 'default_boot' using 120 ms")
 	}
-	bootMS, _ := strconv.Atoi(config[bootKey]) // 0 where there is none
+	milliseconds := func(key string) time.Duration {
+		n, _ := strconv.Atoi(config[key]) // 0 where there is none
+		return time.Duration(n) * time.Millisecond
+	}
 	phone, err := Start(Options{
 		Serial: "EMULATOR" + strconv.Itoa(console), OSVersion: versionOfSDK(config["image.sysdir.1"]), Emulator: true, AVD: name,
-		BootTime: time.Duration(bootMS) * time.Millisecond, Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(console+1)), Logger: t.Logger,
+		BootTime: milliseconds(bootKey), InstallTime: milliseconds(installKey), Listen: net.JoinHostPort("127.0.0.1", strconv.Itoa(console+1)), Logger: t.Logger,
 	})
 	if err != nil {
 		return fatal("%v", err)

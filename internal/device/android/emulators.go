@@ -128,7 +128,8 @@ func (e *Emulators) List(ctx context.Context) ([]device.Info, error) {
 			continue // the limit is reached without it
 		}
 		if now, ok := running[serial]; ok && s.up() {
-			info.OSVersion, info.State, info.Message = cmp.Or(now.OSVersion, info.OSVersion), now.State, now.Message
+			info.OSVersion, info.Hardware = cmp.Or(now.OSVersion, info.OSVersion), now.Hardware
+			info.State, info.Message = now.State, now.Message
 		}
 		infos = append(infos, info)
 	}

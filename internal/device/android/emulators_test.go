@@ -105,8 +105,10 @@ func (h *sdkHost) emulators(t *testing.T) *Emulators {
 
 func TestEmulatorSuite(t *testing.T) {
 	devicetest.Run(t, func(t *testing.T) devicetest.Harness {
+		const installTime = 700 * time.Millisecond
 		h := newSDKHost(t, 1)
 		name := h.opts.AVDs[0]
+		h.create(t, name, fmt.Sprintf("phonesim.install_ms=%d\n", installTime.Milliseconds()))
 		return devicetest.Harness{
 			Dormant: true, Offline: qgjob.CauseDeviceOffline, Hung: qgjob.CauseDeviceHung,
 			Refusals: map[string]qgjob.Cause{"INSTALL_FAILED_INSUFFICIENT_STORAGE": qgjob.CauseInstallRefused, "INSTALL_FAILED_INVALID_APK": qgjob.CauseBadBuild},
@@ -118,7 +120,7 @@ func TestEmulatorSuite(t *testing.T) {
 				buildAPK(t, h.dir, phonesim.App{VersionCode: 5, Label: "two"}),
 				buildAPK(t, h.dir, phonesim.App{VersionCode: 4, Label: "three"}),
 			},
-			InstallTime: 100 * time.Millisecond,
+			InstallTime: installTime,
 			KillServer: func(s device.Session) {
 				server := s.(*avdSession).inner.server
 				syscall.Kill(server.PID(), syscall.SIGKILL)
