@@ -176,13 +176,12 @@ func (s *simulatedAVD) Account(pkg string) devicetest.Account {
 
 // Replace installs as somebody with adb at hand would.
 func (s *simulatedAVD) Replace(b device.Build) {
-	var serial string
 	d := s.host.driver(s.t)
-	infos, err := d.List(s.t.Context())
-	for _, i := range infos {
-		serial = i.Serial
+	running := serials(s.t, d)
+	if len(running) != 1 {
+		s.t.Fatalf("adb sees %q", running)
 	}
-	other := &session{d: d, serial: serial, log: devicetest.Log(s.t)}
+	other := &session{d: d, serial: running[0], log: devicetest.Log(s.t)}
 	v, err := other.stream(s.t.Context(), apk{b.Path, b.SHA256, b.Package})
 	if err != nil || v != "Success" {
 		s.t.Fatalf("install by hand: %v %v", v, err)
