@@ -133,6 +133,9 @@ func (p *program) printJob(d api.JobDetail, now time.Time) error {
 	if d.Flaky {
 		facts = append(facts, [2]string{"Flaky", "passed only at a retry"})
 	}
+	if cost := cloudCost(d.AttemptList); cost > 0 {
+		facts = append(facts, [2]string{"Cost", fmt.Sprintf("%.2f, on BrowserStack", cost)})
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range facts {
 		fmt.Fprintf(w, "%s:\t%s\n", f[0], printable(f[1]))
@@ -177,6 +180,16 @@ func printAttempts(out io.Writer, attempts []qgjob.Attempt, now time.Time, word 
 		}
 		printCloud(out, a.Report.CloudSessions)
 	}
+}
+
+// cloudCost is what the attempts cost so far.
+func cloudCost(attempts []qgjob.Attempt) (sum float64) {
+	for _, a := range attempts {
+		for _, s := range a.Report.CloudSessions {
+			sum += s.Cost
+		}
+	}
+	return sum
 }
 
 // printCloud shows where to look at what ran in a cloud, and what it cost.

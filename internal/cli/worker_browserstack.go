@@ -20,6 +20,9 @@ type browserstackOptions struct {
 
 const allParallels = -1
 
+// longestQueueWait leaves time of an attempt's setup for the rest of it, so that the wait names itself when it ends.
+const longestQueueWait = 9 * time.Minute
+
 func (o *browserstackOptions) flags(f *pflag.FlagSet) {
 	f.IntVar(&o.parallels, "browserstack-parallels", allParallels, "use at most so many parallels of the BrowserStack account; 0 for none (default: all of the plan)")
 	f.Lookup("browserstack-parallels").DefValue = "0" // which is not shown: the text says it
@@ -32,8 +35,8 @@ func (o *browserstackOptions) check() error {
 	switch {
 	case o.parallels < allParallels:
 		return exitf(exitUsage, "--browserstack-parallels must be 0 (none) or more; leave it out for all of the plan")
-	case o.queueWait <= 0:
-		return exitf(exitUsage, "--browserstack-queue-wait must be longer than 0, for example 8m")
+	case o.queueWait <= 0 || o.queueWait > longestQueueWait:
+		return exitf(exitUsage, "--browserstack-queue-wait must be between 1s and %v: a job's setup may not take longer", longestQueueWait)
 	case o.price < 0 || math.IsNaN(o.price) || math.IsInf(o.price, 0):
 		return exitf(exitUsage, "--browserstack-minute-price must be 0 or more")
 	}

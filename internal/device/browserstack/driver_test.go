@@ -447,6 +447,45 @@ func TestWhatTestsReach(t *testing.T) {
 	}
 }
 
+// cutOff is a network on which the next requests do not arrive.
+type cutOff struct{ left int }
+
+func (c *cutOff) RoundTrip(r *http.Request) (*http.Response, error) {
+	if c.left--; c.left >= 0 {
+		return nil, errors.New("connection reset by peer")
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// AppWright makes a failed test of one error of the REST interface.
+func TestShortTroubleOfTheRESTInterfaceIsNoTestsMatter(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, phonesim.CloudOptions{Parallels: 1})
+	b := buildAPK(t, h.dir, phonesim.App{Label: "one"})
+	s := open(t, h.driver(t), 1)
+	e := ready(t, s, b)
+	id := openSession(t, e, b)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	for lost, want := range map[int]int{2: http.StatusOK, 3: http.StatusBadGateway} {
+		s.d.rest.http.Transport = &cutOff{left: lost}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, e.URL+"/app-automate/sessions/"+id+".json", strings.NewReader(`{"name": "a test"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != want {
+			t.Errorf("after %d requests that did not arrive: %s, want %d", lost, res.Status, want)
+		}
+	}
+	if name := h.cloud.Ledger().Sessions[0].Name; name != "a test" {
+		t.Errorf("the session is called %q", name)
+	}
+}
+
 func TestOpenRefusesWhatIsNoSlot(t *testing.T) {
 	t.Parallel()
 	d := newHost(t, phonesim.CloudOptions{Parallels: 1}).driver(t)

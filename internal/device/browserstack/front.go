@@ -13,10 +13,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
 )
 
 // Bounds of the front.
@@ -33,7 +35,10 @@ const (
 	endGrace = 15 * time.Second
 	// idleSeconds is after how long without a command BrowserStack ends a session.
 	idleSeconds = 180
-	maxRequest  = 4 << 20
+	// restTries is how often a test's question to the REST interface is asked, with a pause between.
+	restTries  = 3
+	restPause  = time.Second
+	maxRequest = 4 << 20
 )
 
 // front is what the tests of one slot talk to, as if it were an Appium server, with what AppWright wants of
@@ -488,7 +493,8 @@ func (f *front) details(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var answer map[string]map[string]any
-	if err := f.d.rest.get(r.Context(), &answer, nil, "sessions", id+".json"); err != nil {
+	err := f.again(r.Context(), func() error { return f.d.rest.get(r.Context(), &answer, nil, "sessions", id+".json") })
+	if err != nil {
 		answerJSON(w, statusOf(err), map[string]string{"error": err.Error()})
 		return
 	}
@@ -505,15 +511,38 @@ func (f *front) mark(w http.ResponseWriter, r *http.Request) {
 		answerJSON(w, http.StatusNotFound, map[string]string{"error": "Session not found"})
 		return
 	}
-	f.pass(w, r, f.d.rest.api.JoinPath("sessions", id+".json"))
-}
-
-func (f *front) media(w http.ResponseWriter, r *http.Request) {
-	f.pass(w, r, f.d.rest.api.JoinPath("upload-media"))
-}
-
-func (f *front) pass(w http.ResponseWriter, r *http.Request, to *url.URL) {
+	change, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err != nil {
+		return // nobody is there to be told
+	}
 	var answer json.RawMessage
+	err = f.again(r.Context(), func() error {
+		ctx, cancel := context.WithTimeoutCause(r.Context(), askTimeout, errSilent)
+		defer cancel()
+		return f.d.rest.ask(ctx, r.Method, f.d.rest.api.JoinPath("sessions", id+".json"), r.Header.Get("Content-Type"), bytes.NewReader(change), &answer)
+	})
+	if err != nil {
+		answerJSON(w, statusOf(err), map[string]string{"error": err.Error()})
+		return
+	}
+	answerJSON(w, http.StatusOK, answer)
+}
+
+// again asks up to three times while BrowserStack cannot be reached: AppWright asks once, and takes the error
+// for a failed test.
+func (f *front) again(ctx context.Context, ask func() error) error {
+	for try := 1; ; try++ {
+		err := ask()
+		if device.CauseOf(err) != qgjob.CauseCloudUnreachable || try == restTries || pause(ctx, restPause) != nil {
+			return err
+		}
+	}
+}
+
+// media uploads a picture for a phone's camera.
+func (f *front) media(w http.ResponseWriter, r *http.Request) {
+	var answer json.RawMessage
+	to := f.d.rest.api.JoinPath("upload-media")
 	if err := f.d.rest.ask(r.Context(), r.Method, to, r.Header.Get("Content-Type"), r.Body, &answer); err != nil {
 		answerJSON(w, statusOf(err), map[string]string{"error": err.Error()})
 		return
