@@ -41,18 +41,31 @@ type cloudFront struct {
 	served   chan error
 }
 
-// openCloud listens on a loopback port of its own and writes its certificate to a file.
-func openCloud(p *proxy, certFile string) (*cloudFront, error) {
-	pair, certificate, err := selfSigned(time.Now())
-	if err != nil {
+// openCloud puts it before the run's proxy, which ends it, and returns the variables by which AppWright finds
+// it: none where the sessions are not made on a cloud.
+func (r Run) openCloud(t tools, p *proxy) ([]string, error) {
+	if !r.Upstream.Cloud {
+		return nil, nil
+	}
+	certFile := t.path("cloud.pem")
+	if err := p.standBefore(certFile); err != nil {
 		return nil, err
 	}
+	return p.cloud.environment(certFile), nil
+}
+
+// standBefore makes p.cloud: it listens on a loopback port of its own and writes its certificate to a file.
+func (p *proxy) standBefore(certFile string) error {
+	pair, certificate, err := selfSigned(time.Now())
+	if err != nil {
+		return err
+	}
 	if err := os.WriteFile(certFile, certificate, 0o600); err != nil {
-		return nil, err
+		return err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c := &cloudFront{proxy: p, listener: listener, served: make(chan error, 1)}
 	c.rest = &httputil.ReverseProxy{
@@ -71,7 +84,8 @@ func openCloud(p *proxy, certFile string) (*cloudFront, error) {
 	go func() {
 		c.served <- c.server.Serve(tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}))
 	}()
-	return c, nil
+	p.cloud = c
+	return nil
 }
 
 // close ends it when the runner has ended, after a session that is still being made.

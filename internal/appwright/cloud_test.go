@@ -47,8 +47,7 @@ func TestCloudFront(t *testing.T) {
 		t.Fatal(err)
 	}
 	certFile := filepath.Join(t.TempDir(), "cloud.pem")
-	c, err := openCloud(p, certFile)
-	if err != nil {
+	if err := p.standBefore(certFile); err != nil {
 		t.Fatal(err)
 	}
 	certificate, err := os.ReadFile(certFile)
@@ -60,7 +59,7 @@ func TestCloudFront(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: trusted}, DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", c.listener.Addr().String())
+			return (&net.Dialer{}).DialContext(ctx, "tcp", p.cloud.listener.Addr().String())
 		},
 	}}
 	ask := func(method, url, body string) (int, string) {
@@ -94,7 +93,6 @@ func TestCloudFront(t *testing.T) {
 		res.Body.Close()
 		t.Error("the certificate is good for other names")
 	}
-	c.close()
 	evidence := p.close()
 	var paths []string
 	for _, r := range seen {

@@ -56,7 +56,7 @@ func (r Run) environment(t tools, proxyPort int) []string {
 	if port := capabilityString(r.Upstream.Capabilities, "appium:adbPort"); port != "" {
 		env = append(env, "ANDROID_ADB_SERVER_PORT="+port)
 	}
-	return env
+	return append(env, r.cloudEnv...)
 }
 
 // npmVariables are those of the worker that npm needs to reach its registry. Packages run code when they are

@@ -55,6 +55,8 @@ type Run struct {
 	TestTimeout time.Duration // for each test, its session included
 	Deadline    time.Duration // for everything
 	Env         []string      // variables for the tests, as NAME=value: those of the CI, for example
+
+	cloudEnv []string // by which AppWright finds what stands before the cloud
 }
 
 // Do runs the spec and returns how that ended, with what was seen. The tests' output goes to log, to which
@@ -73,15 +75,15 @@ func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, err
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("make the run's private directory "+r.WorkDir, err)
 	}
-	app := r.App
-	if r.Upstream.Cloud {
-		app = App{}
-	}
-	p, err := startProxy(r.Upstream, app, r.Ready, out.logf)
+	p, err := startProxy(r.Upstream, r.App, r.Ready, out.logf)
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("start the run's session proxy", err)
 	}
-	seen, err := r.executeOn(ctx, t, p, out)
+	if r.cloudEnv, err = r.openCloud(t, p); err != nil {
+		p.close()
+		return qgjob.Result{}, Evidence{}, hostFailure("start what stands before the cloud", err)
+	}
+	seen, err := r.execute(ctx, t, p, out)
 	seen.evidence = p.close()
 	if err != nil {
 		return qgjob.Result{}, seen.evidence, err
@@ -112,23 +114,8 @@ func (r Run) prepare() error {
 	return nil
 }
 
-// executeOn runs Playwright with what stands before the cloud, if the sessions are made on one.
-func (r Run) executeOn(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
-	env := r.environment(t, p.port())
-	if !r.Upstream.Cloud {
-		return r.execute(ctx, t, env, out)
-	}
-	certFile := t.path("cloud.pem")
-	cloud, err := openCloud(p, certFile)
-	if err != nil {
-		return observation{}, hostFailure("start what stands before the cloud", err)
-	}
-	defer cloud.close()
-	return r.execute(ctx, t, append(env, cloud.environment(certFile)...), out)
-}
-
 // execute runs Playwright to its end, or to the run's.
-func (r Run) execute(ctx context.Context, t tools, env []string, out *syncWriter) (observation, error) {
+func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return observation{}, failuref(qgjob.CauseHostFailed, "node is not installed on the worker's host: install Node 20 or later: %w", err)
@@ -144,7 +131,7 @@ func (r Run) execute(ctx context.Context, t tools, env []string, out *syncWriter
 	seen := observation{began: time.Now()}
 	process, err := startProcess(command{
 		path: node, args: append([]string{filepath.Join(home, "cli.js")}, r.arguments(t)...), dir: r.ProjectDir,
-		env: env, stdout: output, stderr: output,
+		env: r.environment(t, p.port()), stdout: output, stderr: output,
 	})
 	if err != nil {
 		return seen, hostFailure("start node", err)
