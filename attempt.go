@@ -86,6 +86,17 @@ type Report struct {
 	ResetMS      int64        `json:"reset_ms,omitempty" doc:"time to clear the app's data"`
 	RunMS        int64        `json:"run_ms,omitempty" doc:"time from the runner's start to its end"`
 	BuildSHA256  string       `json:"build_sha256,omitempty" doc:"the build that the test ran against"`
+
+	CloudSessions []CloudSession `json:"cloud_sessions,omitempty" nullable:"false" doc:"what ran in a cloud, in order"`
+}
+
+// CloudSession is one session on a cloud's device.
+type CloudSession struct {
+	ID       string  `json:"id"`
+	URL      string  `json:"url,omitempty" doc:"the session's page at the cloud"`
+	VideoURL string  `json:"video_url,omitempty" doc:"its recording, which the cloud keeps for a time"`
+	Seconds  int64   `json:"seconds" doc:"how long it lasted, rounded up"`
+	Cost     float64 `json:"cost,omitempty" doc:"minutes times the price of a minute that the worker was told"`
 }
 
 // TestStatus is how one test of a spec ended, in Playwright's words made snake_case.

@@ -16,6 +16,7 @@ const (
 
 	CauseDeviceOffline     Cause = "device_offline"
 	CauseDeviceHung        Cause = "device_hung"
+	CauseEmulatorNotBooted Cause = "emulator_not_booted"
 	CauseInstallRefused    Cause = "install_refused"
 	CauseSessionNotCreated Cause = "session_not_created"
 	CauseSessionDied       Cause = "session_died"
@@ -27,6 +28,9 @@ const (
 	CauseTransferFailed    Cause = "transfer_failed"
 	CauseSetupTimedOut     Cause = "setup_timed_out"
 	CauseLeaseExpired      Cause = "lease_expired"
+	CauseCloudUnreachable  Cause = "cloud_unreachable"
+	CauseCloudQueueFull    Cause = "cloud_queue_full"
+	CauseCloudRefused      Cause = "cloud_refused"
 
 	CauseCanceled     Cause = "canceled"
 	CauseHandedBack   Cause = "handed_back"
@@ -51,6 +55,7 @@ var causes = map[Cause]causeFacts{
 
 	CauseDeviceOffline:     {advice: "check the cable, the battery and adb devices"},
 	CauseDeviceHung:        {advice: "reboot the device"},
+	CauseEmulatorNotBooted: {advice: "read the emulator's log on the worker's host; check its memory and hardware acceleration (emulator -accel-check)"},
 	CauseInstallRefused:    {advice: "check the device's free storage and its settings"},
 	CauseSessionNotCreated: {advice: "read Appium's log of the attempt"},
 	CauseSessionDied:       {advice: "read Appium's log of the attempt; the device may be short of memory"},
@@ -62,6 +67,9 @@ var causes = map[Cause]causeFacts{
 	CauseTransferFailed:    {advice: "check the network between worker and server"},
 	CauseSetupTimedOut:     {advice: "the device or the package registry was too slow; read the log"},
 	CauseLeaseExpired:      {advice: "the worker stopped answering: look at its host"},
+	CauseCloudUnreachable:  {advice: "check the network between the worker's host and the cloud, and the cloud's status page"},
+	CauseCloudQueueFull:    {advice: "others use the account's parallels: run it again later, or raise the plan"},
+	CauseCloudRefused:      {advice: "check the worker's credentials for the cloud, and the account's plan"},
 
 	CauseCanceled:     {advice: "somebody canceled it"},
 	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},

@@ -13,13 +13,22 @@ type Device struct {
 	State     DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
 	Message   string      `json:"message,omitempty" doc:"why it is not idle or busy, and what to do"`
 	WorkerID  string      `json:"worker_id"`
-	Host      string      `json:"host"`
-	JobID     string      `json:"job_id,omitempty" doc:"what it runs now"`
-	Installed *App        `json:"installed,omitempty" doc:"the app that is on it, as far as qgjob put it there"`
+	Hardware
+	Host      string `json:"host"`
+	JobID     string `json:"job_id,omitempty" doc:"what it runs now"`
+	Installed *App   `json:"installed,omitempty" doc:"the app that is on it, as far as qgjob put it there"`
 
 	Installs      int64     `json:"installs" doc:"installs done on it since it is known"`
 	InstallsSaved int64     `json:"installs_saved" doc:"attempts that found their app installed"`
 	SeenAt        time.Time `json:"seen_at"`
+}
+
+// Hardware is what is known of a device's body. What is not known is zero.
+type Hardware struct {
+	ScreenWidth    int   `json:"screen_width,omitempty" doc:"in pixels"`
+	ScreenHeight   int   `json:"screen_height,omitempty" doc:"in pixels"`
+	BatteryPercent int   `json:"battery_percent,omitempty" minimum:"0" maximum:"100"`
+	FreeStorage    int64 `json:"free_storage,omitempty" doc:"bytes that are left for apps"`
 }
 
 // App is an organization's app version as installed on a device.

@@ -36,7 +36,10 @@ type fake struct {
 const fakeDevice = "FAKE0001"
 
 func (w *fake) devices() []api.DeviceReport {
-	return []api.DeviceReport{{ID: fakeDevice, Serial: fakeDevice, Kind: qgjob.TargetDevice, Platform: "android", Model: "Fake 1", OSVersion: "14", State: qgjob.DeviceIdle}}
+	return []api.DeviceReport{{
+		ID: fakeDevice, Serial: fakeDevice, Kind: qgjob.TargetDevice, Platform: "android", Model: "Fake 1", OSVersion: "14", State: qgjob.DeviceIdle,
+		Hardware: qgjob.Hardware{ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 87},
+	}}
 }
 
 func (w *fake) run(ctx context.Context, outcomes []string) error {

@@ -23,5 +23,14 @@ export default defineConfig({
         expectTimeout: 5_000,
       },
     },
+    {
+      name: "cloud",
+      use: {
+        platform: Platform.ANDROID,
+        device: { provider: "browserstack", name: "Google Pixel 8", osVersion: "14.0" },
+        buildPath,
+        expectTimeout: 5_000,
+      },
+    },
   ],
 });

@@ -106,7 +106,7 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 	result, evidence, err := appwright.Run{
 		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec,
 		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
-		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities},
+		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities, Cloud: on.Endpoint.Cloud},
 		App: appwright.App{
 			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity,
 			VersionCode: on.Build.VersionCode, VersionName: on.VersionName,

@@ -137,6 +137,7 @@ func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.
 		verdict.Result = ended(err, verdict.Report)
 	}
 	report.Tests, report.RunMS = verdict.Report.Tests, ran
+	report.CloudSessions = recorded(at.ctx, session)
 	verdict.Report = report
 	if verdict.Outcome == qgjob.OutcomePassed {
 		return checked(verdict.Result) // it was done before anybody stopped it
@@ -148,6 +149,20 @@ func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.
 		verdict.Result = ended(device.Failf(device.CauseOf(err), "%w; meanwhile the run said: %s", err, verdict.Message), report)
 	}
 	return checked(verdict.Result)
+}
+
+// recordTime bounds the questions about what ran in a cloud.
+const recordTime = 15 * time.Second
+
+// recorded lists what ran in a cloud, also of an attempt that was stopped.
+func recorded(ctx context.Context, session device.Session) []qgjob.CloudSession {
+	recorder, ok := session.(device.Recorder)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	return recorder.Recorded(ctx)
 }
 
 // overdue is the reason why a setup was stopped.

@@ -124,6 +124,7 @@ type DeviceReport struct {
 	State     qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
 	Message   string            `json:"message,omitempty" maxLength:"4096"`
 	Installed *qgjob.App        `json:"installed,omitempty"`
+	qgjob.Hardware
 }
 
 // RegisterRequest announces a worker: PUT /v1/workers/{id}. The worker chooses its id, a fresh UUID per

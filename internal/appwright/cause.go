@@ -22,6 +22,10 @@ type textCause struct {
 // infrastructureTexts are what adb, Appium 2 and its uiautomator2 driver say when something below the test
 // broke. The first that fits decides.
 var infrastructureTexts = []textCause{
+	{regexp.MustCompile(`BROWSERSTACK_QUEUE_SIZE_EXCEEDED|All parallel tests are currently in use`), qgjob.CauseCloudQueueFull},
+	{regexp.MustCompile(`BrowserStack cannot be reached`), qgjob.CauseCloudUnreachable},
+	{regexp.MustCompile(`BrowserStack refuses`), qgjob.CauseCloudRefused},
+	{regexp.MustCompile(`BROWSERSTACK_(IDLE_TIMEOUT|SESSION_LIMIT)`), qgjob.CauseSessionDied},
 	{regexp.MustCompile(`INSTALL_PARSE_FAILED_|INSTALL_FAILED_INVALID_APK|INSTALL_FAILED_DEXOPT`), qgjob.CauseBadBuild},
 	{regexp.MustCompile(`INSTALL_FAILED_|INSTALL_CANCELED_BY_USER`), qgjob.CauseInstallRefused},
 	{regexp.MustCompile(`ENOSPC`), qgjob.CauseHostDiskFull},
@@ -30,7 +34,6 @@ var infrastructureTexts = []textCause{
 	{regexp.MustCompile(`instrumentation process (is not running|cannot be initialized)|[Cc]ould not proxy command to the remote server|socket hang up|ECONNRESET`), qgjob.CauseSessionDied},
 	{regexp.MustCompile(`ECONNREFUSED`), qgjob.CauseAppiumDied},
 	{regexp.MustCompile(`session is either terminated or not started`), qgjob.CauseSessionDied},
-	{regexp.MustCompile(`BROWSERSTACK_QUEUE_SIZE_EXCEEDED`), qgjob.CauseSessionNotCreated},
 }
 
 // infrastructureCause reads a text; empty when it does not tell of the infrastructure.

@@ -44,7 +44,10 @@ func (r Run) environment(t tools, proxyPort int) []string {
 		"QGJOB_REPORT="+t.path("report.json"),
 		"QGJOB_BLOB_DIR="+r.artifact("blob-report"),
 	)
-	if r.App.Path != "" {
+	switch {
+	case r.Upstream.Cloud:
+		env = append(env, "QGJOB_BUILD_PATH="+cloudBuildPath)
+	case r.App.Path != "":
 		env = append(env, "QGJOB_BUILD_PATH="+t.path(buildName))
 	}
 	if serial := capabilityString(r.Upstream.Capabilities, "appium:udid"); serial != "" {
@@ -53,7 +56,7 @@ func (r Run) environment(t tools, proxyPort int) []string {
 	if port := capabilityString(r.Upstream.Capabilities, "appium:adbPort"); port != "" {
 		env = append(env, "ANDROID_ADB_SERVER_PORT="+port)
 	}
-	return env
+	return append(env, r.cloudEnv...)
 }
 
 // npmVariables are those of the worker that npm needs to reach its registry. Packages run code when they are

@@ -50,6 +50,7 @@ type proxy struct {
 	life     context.Context // of the requests that outlive their client
 	end      context.CancelFunc
 	creating chan struct{} // holds a token while a session is being made
+	cloud    *cloudFront   // nil where the sessions are not made on a cloud
 
 	mu       sync.Mutex
 	evidence Evidence
@@ -70,6 +71,9 @@ func startProxy(upstream Upstream, app App, ready <-chan struct{}, logf func(str
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
+	}
+	if upstream.Cloud {
+		app = App{}
 	}
 	p := &proxy{
 		upstream: target, forced: upstream.Capabilities, app: app, ready: ready, logf: logf,
@@ -96,6 +100,9 @@ func (p *proxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 // close ends the proxy after the runner has ended: it waits for a session that is still being made, deletes
 // every session that is open, and returns what was seen. Nothing runs on afterwards and the port is free.
 func (p *proxy) close() Evidence {
+	if p.cloud != nil {
+		p.cloud.close()
+	}
 	grace, cancel := context.WithTimeout(p.life, createGrace)
 	defer cancel()
 	if p.server.Shutdown(grace) != nil {

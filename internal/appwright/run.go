@@ -23,6 +23,9 @@ import (
 type Upstream struct {
 	URL          string
 	Capabilities map[string]any
+	// Cloud says that it makes its sessions on BrowserStack and has what AppWright wants of BrowserStack's REST
+	// interface under /app-automate. The app is its own matter then.
+	Cloud bool
 }
 
 // App is the build that the worker has installed on the device.
@@ -52,6 +55,8 @@ type Run struct {
 	TestTimeout time.Duration // for each test, its session included
 	Deadline    time.Duration // for everything
 	Env         []string      // variables for the tests, as NAME=value: those of the CI, for example
+
+	cloudEnv []string // by which AppWright finds what stands before the cloud
 }
 
 // Do runs the spec and returns how that ended, with what was seen. The tests' output goes to log, to which
@@ -73,6 +78,10 @@ func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, err
 	p, err := startProxy(r.Upstream, r.App, r.Ready, out.logf)
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("start the run's session proxy", err)
+	}
+	if r.cloudEnv, err = r.openCloud(t, p); err != nil {
+		p.close()
+		return qgjob.Result{}, Evidence{}, hostFailure("start what stands before the cloud", err)
 	}
 	seen, err := r.execute(ctx, t, p, out)
 	seen.evidence = p.close()

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"qgjob/internal/device"
 	"qgjob/internal/device/adb"
 )
 
@@ -24,10 +25,6 @@ type adbServer struct {
 	exited   chan struct{}
 	output   bytes.Buffer // read after exited
 }
-
-// adbScript turns itself into adb and leaves a watcher beside it, in the same process group, that kills the
-// group when the pipe on descriptor 3 ends.
-const adbScript = `(read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & exec "$@" 3<&-`
 
 // adbStart is how long an adb server may take to answer.
 const adbStart = 15 * time.Second
@@ -53,11 +50,11 @@ func startADB(ctx context.Context, home string) (_ *adbServer, err error) {
 		return nil, err
 	}
 	s.lifeline = write
-	s.cmd = exec.Command("/bin/sh", "-c", adbScript, "sh", path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
+	// In a process group of its own: Ctrl-C is for qgjob, and adb ends last.
+	s.cmd = device.LifelineCommand(path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
 	s.cmd.Env = append(os.Environ(), "HOME="+home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
 	s.cmd.Dir = home
 	s.cmd.ExtraFiles = []*os.File{read}
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for qgjob: adb ends last
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	err = s.cmd.Start()
 	read.Close()

@@ -31,7 +31,8 @@ func (p *program) devCommand() *cobra.Command {
 		Short: "Run server and worker in one process, with simulated phones if asked",
 		Long: `Dev runs a server and a worker that goes on for ever, for daily use on one machine. With --phones it
 simulates so many Android phones and uses them only: nothing that is plugged in is touched. Without, it
-uses the devices that adb sees. Ctrl-C ends all of it; queued jobs are kept for the next start.`,
+uses the devices that adb sees, and for --target=browserstack the account that BROWSERSTACK_USERNAME and
+BROWSERSTACK_ACCESS_KEY name. Ctrl-C ends all of it; queued jobs are kept for the next start.`,
 		Example: `  qgjob dev
   qgjob dev --phones=2
   qgjob dev --phones=2 --install-time=5s --data-dir=/tmp/qgjob-demo`,
@@ -69,6 +70,10 @@ func (o *devOptions) parse(p *program) (err error) {
 	}
 	o.server.databaseURL = "" // dev keeps to its own directory, whatever QGJOB_DATABASE_URL says
 	o.worker.forever = true
+	o.worker.browserstack.parallels = allParallels
+	if o.phones > 0 {
+		o.worker.browserstack.parallels = 0
+	}
 	o.worker.dataDir = filepath.Join(o.server.dataDir, "worker")
 	o.worker.projectDir, err = chooseProject(o.worker.projectDir, "")
 	return err
@@ -94,7 +99,7 @@ func (o *devOptions) run(ctx context.Context, p *program) (err error) {
 		}
 	}
 	o.worker.url = s.url()
-	options, err := o.worker.agent(p, adbPort)
+	options, err := o.worker.agent(ctx, p, adbPort)
 	if err != nil {
 		return err
 	}

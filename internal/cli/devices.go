@@ -51,12 +51,34 @@ func (o *devicesOptions) run(ctx context.Context, p *program) error {
 	rows := make([][]string, 0, len(list.Devices))
 	for _, d := range list.Devices {
 		rows = append(rows, []string{
-			d.ID, string(d.State), string(d.Kind), d.Model, d.OSVersion, d.Host, occupation(d),
+			d.ID, string(d.State), string(d.Kind), d.Model, d.OSVersion, screenOf(d), batteryOf(d), storageOf(d), d.Host, occupation(d),
 			strconv.FormatInt(d.Installs, 10), strconv.FormatInt(d.InstallsSaved, 10),
 		})
 	}
-	p.printTable([]string{"DEVICE", "STATE", "KIND", "MODEL", "OS", "HOST", "NOW", "INSTALLS", "SAVED"}, rows)
+	p.printTable([]string{"DEVICE", "STATE", "KIND", "MODEL", "OS", "SCREEN", "BATTERY", "FREE", "HOST", "NOW", "INSTALLS", "SAVED"}, rows)
 	return nil
+}
+
+// screenOf, batteryOf and storageOf show what is known of a device's body.
+func screenOf(d qgjob.Device) string {
+	if d.ScreenWidth == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%dx%d", d.ScreenWidth, d.ScreenHeight)
+}
+
+func batteryOf(d qgjob.Device) string {
+	if d.BatteryPercent == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d%%", d.BatteryPercent)
+}
+
+func storageOf(d qgjob.Device) string {
+	if d.FreeStorage == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.1f GB", float64(d.FreeStorage)/1e9)
 }
 
 // occupation is what a device does now, or why it does nothing, or what is installed on it.

@@ -44,7 +44,11 @@ to it (GET /ledger, /state, /screenshot.png) and breaks it on demand (PUT /fault
 	f.StringVar(&o.osVersion, "os-version", "", "Android version, 8 to 16 (default 14)")
 	f.BoolVar(&o.emulator, "emulator", false, "pose as an emulator")
 	f.DurationVar(&o.installTime, "install-time", 0, "how long the install of an app takes")
-	cmd.AddCommand(p.phoneAPKCommand())
+	cmd.AddCommand(
+		p.phoneAPKCommand(), p.phoneBrowserStackCommand(), p.phoneSDKCommand(),
+		p.phoneToolCommand("emulator", "The emulator of an SDK of phone sdk", phonesim.Tool.Emulator),
+		p.phoneToolCommand("avdmanager", "The avdmanager of an SDK of phone sdk", func(t phonesim.Tool, _ context.Context) error { return t.AVDManager() }),
+	)
 	return command(cmd, func(ctx context.Context) error { return o.run(ctx, p) })
 }
 

@@ -133,6 +133,9 @@ func (p *program) printJob(d api.JobDetail, now time.Time) error {
 	if d.Flaky {
 		facts = append(facts, [2]string{"Flaky", "passed only at a retry"})
 	}
+	if cost := cloudCost(d.AttemptList); cost > 0 {
+		facts = append(facts, [2]string{"Cost", fmt.Sprintf("%.2f, on BrowserStack", cost)})
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range facts {
 		fmt.Fprintf(w, "%s:\t%s\n", f[0], printable(f[1]))
@@ -174,6 +177,34 @@ func printAttempts(out io.Writer, attempts []qgjob.Attempt, now time.Time, word 
 		fmt.Fprintln(out, line)
 		if a.Reason != "" {
 			fmt.Fprintf(out, "     chosen because: %s\n", printable(a.Reason))
+		}
+		printCloud(out, a.Report.CloudSessions)
+	}
+}
+
+// cloudCost is what the attempts cost so far.
+func cloudCost(attempts []qgjob.Attempt) (sum float64) {
+	for _, a := range attempts {
+		for _, s := range a.Report.CloudSessions {
+			sum += s.Cost
+		}
+	}
+	return sum
+}
+
+// printCloud shows where to look at what ran in a cloud, and what it cost.
+func printCloud(out io.Writer, sessions []qgjob.CloudSession) {
+	for _, s := range sessions {
+		line := roughly(time.Duration(s.Seconds) * time.Second)
+		if s.Cost > 0 {
+			line += fmt.Sprintf(", cost %.2f", s.Cost)
+		}
+		fmt.Fprintf(out, "     BrowserStack session %s: %s\n", printable(s.ID), line)
+		if s.URL != "" {
+			fmt.Fprintf(out, "       page:  %s\n", printable(s.URL))
+		}
+		if s.VideoURL != "" {
+			fmt.Fprintf(out, "       video: %s\n", printable(s.VideoURL))
 		}
 	}
 }

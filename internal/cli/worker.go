@@ -21,6 +21,9 @@ type workerOptions struct {
 	projectDir string
 	project    string
 	dataDir    string
+
+	emulators    emulatorOptions
+	browserstack browserstackOptions
 }
 
 func (p *program) workerCommand() *cobra.Command {
@@ -29,6 +32,9 @@ func (p *program) workerCommand() *cobra.Command {
 		Use:   "worker",
 		Short: "Run tests on the devices of this host",
 		Long: `Worker takes jobs for all phones and emulators that adb sees on this host, one job a device at a time.
+With --emulators it boots emulators when jobs need them and stops them when none does; one that somebody else
+has started is used and never stopped. With BROWSERSTACK_USERNAME and BROWSERSTACK_ACCESS_KEY in its environment it takes jobs of
+--target=browserstack, too, one for each parallel of the account that others leave free. No other job goes there.
 
 It stops when there is nothing to do for a while (exit 0), and after a job's third failure (exit 1: what
 its other devices run is finished or handed back). With --forever it goes on in both cases: the mode of a
@@ -38,7 +44,10 @@ ends them at once.
 Jobs that came without a bundle run in the test project of the current directory.`,
 		Example: `  qgjob worker
   qgjob worker --forever --url=http://queue.example.com:8000
-  qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555`,
+  qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555
+  qgjob worker --forever --emulators=4
+  qgjob worker --avd=Pixel_8_API_34 --avd=Pixel_8_API_34_2
+  BROWSERSTACK_USERNAME=… BROWSERSTACK_ACCESS_KEY=… qgjob worker --browserstack-parallels=2 --browserstack-minute-price=0.10`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.forever, "forever", false, "go on when idle and after third failures")
@@ -46,6 +55,8 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
 	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
+	o.emulators.flags(f)
+	o.browserstack.flags(f)
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(p); err != nil {
@@ -57,6 +68,12 @@ Jobs that came without a bundle run in the test project of the current directory
 
 func (o *workerOptions) parse(p *program) (err error) {
 	if err := o.check(); err != nil {
+		return err
+	}
+	if err := o.emulators.check(); err != nil {
+		return err
+	}
+	if err := o.browserstack.check(); err != nil {
 		return err
 	}
 	given := o.dataDir != ""
@@ -71,7 +88,7 @@ func (o *workerOptions) parse(p *program) (err error) {
 }
 
 func (o *workerOptions) run(ctx context.Context, p *program) error {
-	options, err := o.agent(p, 0)
+	options, err := o.agent(ctx, p, 0)
 	if err != nil {
 		return err
 	}
@@ -79,7 +96,7 @@ func (o *workerOptions) run(ctx context.Context, p *program) error {
 }
 
 // agent is the worker as package agent wants it, on the adb server of a port; 0 is the host's own.
-func (o *workerOptions) agent(p *program, adbPort int) (agent.Options, error) {
+func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (agent.Options, error) {
 	log := p.logger()
 	if err := os.MkdirAll(o.dataDir, 0o700); err != nil {
 		return agent.Options{}, exitf(exitInfrastructure, "--data-dir: %v", err)
@@ -94,8 +111,20 @@ func (o *workerOptions) agent(p *program, adbPort int) (agent.Options, error) {
 	if err != nil {
 		return agent.Options{}, fmt.Errorf("devices of this host: %w", err)
 	}
+	own, err := o.emulators.driver(ctx, phones)
+	if err != nil {
+		return agent.Options{}, err
+	}
+	drivers := []device.Driver{own}
+	cloud, err := o.browserstack.driver(p, o.dataDir)
+	if err != nil {
+		return agent.Options{}, err
+	}
+	if cloud != nil {
+		drivers = append(drivers, cloud)
+	}
 	return agent.Options{
-		Client: o.client(reachTime), Drivers: []device.Driver{phones}, DataDir: o.dataDir,
+		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
 		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever,
 		Out: p.stdout, Logger: log,
 	}, nil

@@ -26,6 +26,7 @@ type Info struct {
 	Platform  string            // android or ios
 	Model     string            // "" while unknown (offline, unauthorized)
 	OSVersion string            // "" while unknown
+	Hardware  qgjob.Hardware    // of when it was last asked, a minute ago or so
 	State     qgjob.DeviceState // DeviceIdle for one that could be opened; the driver does not know who is busy
 	Message   string            // why it is not idle, and what to do about it
 }
@@ -51,6 +52,9 @@ type Preparation struct {
 type Endpoint struct {
 	URL     string // without a trailing slash, for example http://127.0.0.1:40123
 	LogPath string // of the server's own log on this host, which grows by what each session does; "" where there is none
+	// Cloud says that the server makes its sessions on BrowserStack: a client reaches it as AppWright reaches
+	// BrowserStack, whose REST interface it has under /app-automate. Credentials are the server's own matter.
+	Cloud bool
 	// Capabilities must be set in the capabilities of every POST /session, over what the client asked for.
 	// A nil value means: take the capability out.
 	Capabilities map[string]any
@@ -96,6 +100,13 @@ type Holder interface {
 	// as far as is known without asking the device: a hint for scheduling, never proof. Several goroutines
 	// may call it.
 	Installed() (app qgjob.App, ok bool)
+}
+
+// Recorder is an optional interface of a Session on a cloud, which keeps a record of what ran there.
+type Recorder interface {
+	// Recorded returns the cloud's sessions since the last Prepare, with their pages and cost as far as the
+	// cloud tells them in time. The goroutine that owns the session calls it, before Release.
+	Recorded(ctx context.Context) []qgjob.CloudSession
 }
 
 // ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.

@@ -19,6 +19,10 @@ type Options struct {
 	OSVersion string // ro.build.version.release, "8" to "16"; default 14
 	// Emulator lets the phone pose as an emulator.
 	Emulator bool
+	// AVD is the name of an emulator's virtual device. Default simphone.
+	AVD string
+	// BootTime is how long the phone takes to boot when it is switched on. adb reaches it meanwhile.
+	BootTime time.Duration
 	// InstallTime is how long the install of an app takes. Appium's helpers (io.appium.*) take none.
 	InstallTime time.Duration
 	// Listen is the address for adb. Default 127.0.0.1:0.
@@ -61,7 +65,7 @@ type Phone struct {
 // sdkOf are the API levels of Android's versions.
 var sdkOf = map[string]int{"8": 26, "9": 28, "10": 29, "11": 30, "12": 31, "13": 33, "14": 34, "15": 35, "16": 36}
 
-// Start switches a phone on. It is booted when Start returns.
+// Start switches a phone on. Unless it has a BootTime it is booted when Start returns.
 func Start(o Options) (*Phone, error) {
 	o = o.withDefaults()
 	if _, ok := sdkOf[o.OSVersion]; !ok {
@@ -84,6 +88,7 @@ func Start(o Options) (*Phone, error) {
 	p.props = o.props()
 	p.addSystemPackages(now)
 	p.bootFinished(now)
+	p.boot.completeAt = now.Add(o.BootTime)
 	p.running.Go(p.acceptLoop)
 	return p, nil
 }
@@ -99,6 +104,7 @@ func (o Options) withDefaults() Options {
 	fill(&o.Listen, "127.0.0.1:0")
 	if o.Emulator {
 		fill(&o.Model, "sdk_gphone64_x86_64")
+		fill(&o.AVD, "simphone")
 	}
 	fill(&o.Model, "SimPhone 1")
 	if o.Logger == nil {
@@ -123,7 +129,7 @@ func (o Options) props() map[string]string {
 	props["ro.build.fingerprint"] = fmt.Sprintf("qgjob/simphone/simphone:%s/SIM/1:user/release-keys", o.OSVersion)
 	if o.Emulator {
 		maps.Copy(props, map[string]string{
-			"ro.kernel.qemu": "1", "ro.boot.qemu": "1", "ro.hardware": "ranchu", "ro.boot.qemu.avd_name": "simphone",
+			"ro.kernel.qemu": "1", "ro.boot.qemu": "1", "ro.hardware": "ranchu", "ro.boot.qemu.avd_name": o.AVD,
 			"ro.build.characteristics": "emulator", "ro.build.type": "userdebug", "ro.debuggable": "1",
 			"ro.product.cpu.abi": "x86_64", "ro.product.cpu.abilist": "x86_64", "qemu.sf.lcd_density": strconv.Itoa(screenDensity),
 		})

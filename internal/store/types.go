@@ -71,6 +71,7 @@ type DeviceReport struct {
 	State     qgjob.DeviceState
 	Message   string
 	Installed *qgjob.App
+	qgjob.Hardware
 }
 
 // Refusal is a device that the worker may not use: it belongs to another live worker.

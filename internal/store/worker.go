@@ -62,15 +62,18 @@ func (s *Store) Heartbeat(ctx context.Context, workerID string, devices []Device
 }
 
 var (
-	upsertDevices = newBulk("tttttttttttttii", `
+	upsertDevices = newBulk("tttttttttttttiiiiii", `
 		insert into devices (id, worker_id, host, serial, kind, platform, model, os_version, state, message,
-			installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, seen_at_ms)
+			installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, seen_at_ms,
+			screen_width, screen_height, battery_percent, free_storage)
 		{values}
 		on conflict (id) do update
 		set worker_id = excluded.worker_id, host = excluded.host, serial = excluded.serial, kind = excluded.kind, platform = excluded.platform,
 			model = excluded.model, os_version = excluded.os_version, state = excluded.state, message = excluded.message,
 			installed_org_id = excluded.installed_org_id, installed_app_version_id = excluded.installed_app_version_id,
 			installed_build_sha256 = excluded.installed_build_sha256, seen_at_ms = excluded.seen_at_ms,
+			screen_width = excluded.screen_width, screen_height = excluded.screen_height,
+			battery_percent = excluded.battery_percent, free_storage = excluded.free_storage,
 			waiting_until_ms = case when devices.worker_id = excluded.worker_id then devices.waiting_until_ms else 0 end`)
 	dropDevices = newBulk("t", `update devices set worker_id = '', waiting_until_ms = 0 {from} where id = {1}`)
 )
@@ -105,6 +108,7 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 		rows = append(rows, []any{
 			d.ID, workerID, host, d.Serial, d.Kind, d.Platform, d.Model, d.OSVersion, d.State, d.Message,
 			app.OrgID, app.AppVersionID, app.BuildSHA256, 0, t.now,
+			d.ScreenWidth, d.ScreenHeight, d.BatteryPercent, d.FreeStorage,
 		})
 		t.b.claim(d, app, workerID)
 	}

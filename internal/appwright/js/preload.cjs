@@ -5,7 +5,9 @@
 // all HTTP clients meet, at the socket.
 "use strict";
 
+const fs = require("fs");
 const net = require("net");
+const tls = require("tls");
 
 const APPIUM_PORT = "4723";
 const proxyPort = Number(process.env.QGJOB_SESSION_PORT);
@@ -31,3 +33,29 @@ if (proxyPort > 0) {
     return connect.apply(this, args);
   };
 }
+
+// AppWright's names for BrowserStack are fixed, too. Where a run has something that stands before the cloud,
+// connections to them go there; its certificate is trusted for them alone.
+const cloudHost = /(^|\.)browserstack\.com$/i;
+const connectTLS = tls.connect;
+
+tls.connect = function (...args) {
+  const port = Number(process.env.QGJOB_CLOUD_PORT);
+  const i = args.findIndex((a) => a !== null && typeof a === "object");
+  const options = i < 0 ? {} : args[i];
+  const host = typeof args[1] === "string" ? args[1] : (options.host ?? options.hostname);
+  const servername = String(options.servername || host);
+  if (!(port > 0) || options.socket !== undefined || !cloudHost.test(servername)) return connectTLS.apply(this, args);
+  const ca = fs.readFileSync(process.env.QGJOB_CLOUD_CERT);
+  const callback = args.find((a) => typeof a === "function");
+  return connectTLS.call(this, { ...options, host: "127.0.0.1", hostname: undefined, port, path: undefined, servername, ca }, callback);
+};
+
+// After each test there AppWright waits ten seconds for a video, which the attempt only links to.
+const VIDEO_WAIT = 10_000;
+const later = global.setTimeout;
+const setTimeout = function (callback, ms, ...rest) {
+  const video = ms === VIDEO_WAIT && process.env.QGJOB_CLOUD_PORT && /appwright[\\/]dist[\\/]providers[\\/]browserstack/.test(new Error().stack);
+  return later(callback, video ? 0 : ms, ...rest);
+};
+global.setTimeout = Object.defineProperties(setTimeout, Object.getOwnPropertyDescriptors(later));

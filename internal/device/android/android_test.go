@@ -17,7 +17,12 @@ import (
 	"qgjob/internal/phonesim"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if code, is := program(os.Args[1:]); is {
+		os.Exit(code)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const testPackage = "com.example.shop"
 
@@ -27,6 +32,17 @@ func TestSuite(t *testing.T) {
 		phone := startPhone(t, phonesim.Options{InstallTime: installTime})
 		h := newHost(t, phone.Addr())
 		return devicetest.Harness{
+			Offline: qgjob.CauseDeviceOffline, Hung: qgjob.CauseDeviceHung,
+			Refusals: map[string]qgjob.Cause{
+				"INSTALL_FAILED_INSUFFICIENT_STORAGE":    qgjob.CauseInstallRefused,
+				"INSTALL_FAILED_USER_RESTRICTED":         qgjob.CauseInstallRefused,
+				"INSTALL_FAILED_OLDER_SDK":               qgjob.CauseInstallRefused,
+				"INSTALL_FAILED_NO_MATCHING_ABIS":        qgjob.CauseInstallRefused,
+				"INSTALL_FAILED_INVALID_APK":             qgjob.CauseBadBuild,
+				"INSTALL_PARSE_FAILED_NOT_APK":           qgjob.CauseBadBuild,
+				"INSTALL_PARSE_FAILED_NO_CERTIFICATES":   qgjob.CauseBadBuild,
+				"INSTALL_FAILED_SOMETHING_NOT_KNOWN_YET": qgjob.CauseInstallRefused,
+			},
 			Driver: func() device.Driver { return h.driver(t) },
 			Serial: phone.Addr(),
 			Phone:  &simulated{t: t, phone: phone, host: h},
@@ -113,11 +129,20 @@ type simulated struct {
 }
 
 func (s *simulated) Account(pkg string) devicetest.Account {
-	l := s.phone.Ledger()
-	return devicetest.Account{
-		Installs: l.Packages[pkg].Installs, Resets: l.Packages[pkg].DataResets, SHA256: l.Installed[pkg].SHA256,
-		Running: l.Foreground == pkg, OpenSessions: l.SessionsOpened - l.SessionsClosed,
+	return accountOf(s.phone.Ledger(), pkg)
+}
+
+func accountOf(l phonesim.Ledger, pkg string) devicetest.Account {
+	a := devicetest.Account{
+		Installs: l.Packages[pkg].Installs, Resets: l.Packages[pkg].DataResets, OpenSessions: l.SessionsOpened - l.SessionsClosed,
 	}
+	if installed, ok := l.Installed[pkg]; ok {
+		a.Held = []string{installed.SHA256}
+	}
+	if l.Foreground == pkg {
+		a.Running = l.Installed[pkg].SHA256
+	}
+	return a
 }
 
 // Replace installs as somebody with adb at hand would.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,8 @@ type facts struct {
 	model       string
 	osVersion   string
 	sdk         int
+	hardware    qgjob.Hardware
+	measured    time.Time // when hardware was last asked for
 }
 
 // List implements device.Driver.
@@ -280,6 +283,8 @@ func (d *Driver) describe(ctx context.Context, dev adb.Device) device.Info {
 }
 
 func (d *Driver) describeOnline(ctx context.Context, dev adb.Device, info *device.Info) {
+	ctx, cancel := context.WithTimeout(ctx, describeTimeout)
+	defer cancel()
 	f, booted, err := d.facts(ctx, dev)
 	if err != nil {
 		info.State, info.Message = qgjob.DeviceOffline, "it is connected and does not answer: restart it"
@@ -293,22 +298,73 @@ func (d *Driver) describeOnline(ctx context.Context, dev adb.Device, info *devic
 		info.State, info.Message = qgjob.DeviceOffline, fmt.Sprintf("it runs Android %s: Android 7 or newer is needed", f.osVersion)
 	default:
 		info.State = qgjob.DeviceIdle
+		info.Hardware = d.hardware(ctx, dev.Serial)
 	}
+}
+
+// measureEvery is how often a device is asked for what changes of its hardware.
+const measureEvery = time.Minute
+
+// hardware is what is known of a device's screen, battery and storage. What it does not tell now is as it was.
+func (d *Driver) hardware(ctx context.Context, serial string) qgjob.Hardware {
+	d.mu.Lock()
+	f := d.known[serial]
+	d.mu.Unlock()
+	if !f.measured.IsZero() && time.Since(f.measured) < measureEvery {
+		return f.hardware
+	}
+	out, err := d.client.Shell(ctx, serial, "wm size; dumpsys battery; df -k /data")
+	if err != nil {
+		d.log.Debug("device does not tell its hardware", "serial", serial, "error", err)
+	} else {
+		f.hardware = parseHardware(out.Stdout, f.hardware)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if known, ok := d.known[serial]; ok && known.transportID == f.transportID {
+		known.hardware, known.measured = f.hardware, time.Now()
+		d.known[serial] = known
+	}
+	return f.hardware
+}
+
+var (
+	screenSize   = regexp.MustCompile(`(?m)^(?:Physical|Override) size: (\d+)x(\d+)`)
+	batteryLevel = regexp.MustCompile(`(?m)^\s*level: (\d+)\s*$`)
+	dataStorage  = regexp.MustCompile(`(?m)^\S+\s+\d+\s+\d+\s+(\d+)\s+\d+%\s+/data`) // in 1 KB blocks
+)
+
+// parseHardware reads what wm, dumpsys and df say. What they do not say is as it was.
+func parseHardware(text string, before qgjob.Hardware) qgjob.Hardware {
+	h := before
+	number := func(s string) int64 {
+		n, _ := strconv.ParseInt(s, 10, 64) // digits
+		return n
+	}
+	if all := screenSize.FindAllStringSubmatch(text, -1); all != nil {
+		last := all[len(all)-1] // an override comes after the physical size
+		h.ScreenWidth, h.ScreenHeight = int(number(last[1])), int(number(last[2]))
+	}
+	if m := batteryLevel.FindStringSubmatch(text); m != nil {
+		h.BatteryPercent = min(100, int(number(m[1])))
+	}
+	if m := dataStorage.FindStringSubmatch(text); m != nil {
+		h.FreeStorage = number(m[1]) << 10
+	}
+	return h
 }
 
 // facts asks a device what it is, the first time on a connection, and each time whether it has booted: a
 // phone on the network can restart and be back on what adb takes for the same connection.
 func (d *Driver) facts(ctx context.Context, dev adb.Device) (f facts, booted bool, err error) {
-	asking, cancel := context.WithTimeout(ctx, describeTimeout)
-	defer cancel()
 	d.mu.Lock()
 	f, known := d.known[dev.Serial]
 	d.mu.Unlock()
 	if known && dev.TransportID != "" && f.transportID == dev.TransportID {
-		out, err := d.client.Shell(asking, dev.Serial, "getprop sys.boot_completed")
+		out, err := d.client.Shell(ctx, dev.Serial, "getprop sys.boot_completed")
 		return f, strings.TrimSpace(out.Stdout) == "1", err
 	}
-	out, err := d.client.Shell(asking, dev.Serial, "getprop")
+	out, err := d.client.Shell(ctx, dev.Serial, "getprop")
 	if err != nil {
 		return facts{}, false, err
 	}

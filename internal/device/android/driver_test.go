@@ -74,6 +74,46 @@ func TestStatesOfDevicesThatCannotBeAsked(t *testing.T) {
 	}
 }
 
+// simulatedHardware is what every simulated phone has.
+var simulatedHardware = qgjob.Hardware{ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 100, FreeStorage: 48 << 30}
+
+func TestHardware(t *testing.T) {
+	before := qgjob.Hardware{ScreenWidth: 720, ScreenHeight: 1280, BatteryPercent: 50, FreeStorage: 1}
+	for text, want := range map[string]qgjob.Hardware{
+		// A Pixel whose screen size was changed, with what its dumpsys and toybox df print.
+		"Physical size: 1440x3120\nOverride size: 1080x2340\nCurrent Battery Service state:\n  AC powered: false\n  level: 37\n  scale: 100\n" +
+			"Filesystem       1K-blocks     Used Available Use% Mounted on\n/dev/block/dm-52 111079404 93046460  17901872  84% /data/user/0\n": {ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 37, FreeStorage: 17901872 << 10},
+		"/system/bin/sh: wm: inaccessible or not found\n": before,
+		"": before,
+	} {
+		if diff := cmp.Diff(want, parseHardware(text, before)); diff != "" {
+			t.Errorf("%q (-want +got)\n%s", text, diff)
+		}
+	}
+}
+
+// What changes is asked for again after a while, and not at each look.
+func TestHardwareIsAskedForNowAndThen(t *testing.T) {
+	t.Parallel()
+	phone := startPhone(t, phonesim.Options{})
+	d := newHost(t, phone.Addr()).driver(t)
+	list(t, d)
+	if err := phone.SetFault(phonesim.Fault{Kind: phonesim.FaultLowStorage}); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, d)[phone.Addr()].Hardware; got != simulatedHardware {
+		t.Errorf("at the next look: %+v", got)
+	}
+	d.mu.Lock()
+	f := d.known[phone.Addr()]
+	f.measured = f.measured.Add(-measureEvery)
+	d.known[phone.Addr()] = f
+	d.mu.Unlock()
+	if got := list(t, d)[phone.Addr()].Hardware.FreeStorage; got != 1<<20 {
+		t.Errorf("a minute later %d bytes are free, want 1 MB", got)
+	}
+}
+
 func TestKindModelAndVersion(t *testing.T) {
 	t.Parallel()
 	phone := startPhone(t, phonesim.Options{Model: "Pixel 7", OSVersion: "13"})
@@ -82,11 +122,11 @@ func TestKindModelAndVersion(t *testing.T) {
 	want := map[string]device.Info{
 		phone.Addr(): {
 			ID: phone.Addr() + "@" + d.host, Serial: phone.Addr(), Kind: qgjob.TargetDevice, Platform: "android",
-			Model: "Pixel 7", OSVersion: "13", State: qgjob.DeviceIdle,
+			Model: "Pixel 7", OSVersion: "13", State: qgjob.DeviceIdle, Hardware: simulatedHardware,
 		},
 		emulator.Addr(): {
 			ID: emulator.Addr() + "@" + d.host, Serial: emulator.Addr(), Kind: qgjob.TargetEmulator, Platform: "android",
-			Model: "sdk_gphone64_x86_64", OSVersion: "16", State: qgjob.DeviceIdle,
+			Model: "sdk_gphone64_x86_64", OSVersion: "16", State: qgjob.DeviceIdle, Hardware: simulatedHardware,
 		},
 		"127.0.0.1:1": {
 			ID: "127.0.0.1:1@" + d.host, Serial: "127.0.0.1:1", Kind: qgjob.TargetDevice, Platform: "android",

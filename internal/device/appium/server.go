@@ -111,7 +111,7 @@ func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
 		return err
 	}
 	defer r.Close()
-	cmd := lifelineCommand(in.node, in.entry(), "server",
+	cmd := device.LifelineCommand(in.node, in.entry(), "server",
 		"--address", "127.0.0.1", "--port", strconv.Itoa(port),
 		"--session-override", // a session that a test left open must not hold the device against the next
 		"--allow-insecure", "session_discovery",

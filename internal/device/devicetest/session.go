@@ -24,6 +24,10 @@ func OpenSession(ctx context.Context, e device.Endpoint, b device.Build) (string
 		"appium:appActivity":          b.Activity,
 		"appium:fullReset":            true,
 		"appium:autoGrantPermissions": true,
+		"bstack:options":              map[string]any{"deviceName": "Google Pixel 8", "osVersion": "14.0", "buildName": "tests android"},
+	}
+	if !e.Cloud {
+		delete(caps, "bstack:options")
 	}
 	maps.Copy(caps, e.Capabilities)
 	maps.DeleteFunc(caps, func(_ string, v any) bool { return v == nil })

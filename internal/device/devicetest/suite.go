@@ -8,6 +8,7 @@ package devicetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,6 +18,16 @@ import (
 
 // Harness is a host with one phone, and what a test may do to them.
 type Harness struct {
+	// Cloud says that the phone is one of a cloud's: builds are uploaded and stay beside each other, each session
+	// begins on a clean phone with a fresh install, and what the phone is like shows in a session only.
+	Cloud bool
+	// Dormant says that the phone is off until a job wants it, and forgets its apps when its session is closed.
+	Dormant bool
+	// Offline and Hung are the causes that the driver gives to a phone in that trouble.
+	Offline, Hung qgjob.Cause
+	// Refusals are codes with which the phone may refuse a build, and the causes that the driver gives to them.
+	Refusals map[string]qgjob.Cause
+
 	// Driver makes a driver as another worker of the same host would have it. All see the phone.
 	Driver func() device.Driver
 	Serial string
@@ -35,17 +46,17 @@ type Harness struct {
 // Phone is the phone's own account of what was done to it, and ways to hurt it.
 type Phone interface {
 	Account(pkg string) Account
-	Replace(b device.Build) // installs a build without the driver's knowledge
+	Replace(b device.Build) // puts a build in the place of what is there, without the driver's knowledge
 	Hurt(Trouble)
 	Heal()
 }
 
 // Account is what happened to a package on a phone.
 type Account struct {
-	Installs, Resets int
-	SHA256           string // of what is installed now, "" for nothing
-	Running          bool
-	OpenSessions     int // of the automation server, for whatever package
+	Installs, Resets int      // of a cloud: uploads, and none
+	Held             []string // SHA-256 of what is there: one build on a phone, any number on a cloud
+	Running          string   // SHA-256 of the build that runs, "" for none
+	OpenSessions     int      // of the automation server, for whatever package
 }
 
 // Trouble is something that happens to phones.
@@ -86,13 +97,17 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 	}
 }
 
-func open(t *testing.T, d device.Driver, serial string) device.Session {
+// open opens the phone as a worker with the driver does, and wakes it.
+func open(t *testing.T, h Harness, d device.Driver) device.Session {
 	t.Helper()
-	s, err := d.Open(t.Context(), serial)
+	s, err := d.Open(t.Context(), h.Serial)
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
 	t.Cleanup(func() { s.Close() })
+	if h.Dormant {
+		endpoint(t, s)
+	}
 	return s
 }
 
@@ -108,8 +123,8 @@ func prepare(t *testing.T, s device.Session, b device.Build) device.Preparation 
 func wantInstalled(t *testing.T, h Harness, b device.Build, installs int) {
 	t.Helper()
 	a := h.Phone.Account(b.Package)
-	if a.SHA256 != b.SHA256 {
-		t.Errorf("the phone holds %.12q, want %.12q", a.SHA256, b.SHA256)
+	if !slices.Contains(a.Held, b.SHA256) || !h.Cloud && len(a.Held) != 1 {
+		t.Errorf("the phone holds %q, want %q", a.Held, b.SHA256)
 	}
 	if a.Installs != installs {
 		t.Errorf("the phone counts %d installs, want %d", a.Installs, installs)
@@ -132,8 +147,11 @@ func listed(t *testing.T, h Harness) {
 		t.Fatalf("listed %d devices, want 1: %+v", len(infos), infos)
 	}
 	i := infos[0]
-	if i.Serial != h.Serial || i.State != qgjob.DeviceIdle || i.Model == "" || i.OSVersion == "" || i.ID == "" || !qgjob.TargetAny.Accepts(i.Kind) {
+	if i.Serial != h.Serial || i.State != qgjob.DeviceIdle || i.Model == "" || i.OSVersion == "" && !h.Cloud || i.ID == "" || qgjob.TargetAny.Accepts(i.Kind) == h.Cloud {
 		t.Errorf("listed %+v", i)
+	}
+	if h.Dormant {
+		return
 	}
 	h.Phone.Hurt(Trouble{Offline: true})
 	Eventually(t, 20*time.Second, "the phone is listed as offline, with advice", func() bool {
@@ -144,58 +162,79 @@ func listed(t *testing.T, h Harness) {
 
 func installsOnce(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	first := prepare(t, s, b)
 	if !first.Installed || first.Install <= 0 || first.Reset != 0 {
 		t.Errorf("first preparation: %+v", first)
 	}
 	for range 3 {
 		again := prepare(t, s, b)
-		if again.Installed || again.Install != 0 || again.Reset <= 0 {
+		if again.Installed || again.Install != 0 || again.Reset <= 0 != h.Cloud {
 			t.Errorf("preparation of an installed build: %+v", again)
 		}
 	}
 	wantInstalled(t, h, b, 1)
-	if n := h.Phone.Account(b.Package).Resets; n != 3 {
+	if n := h.Phone.Account(b.Package).Resets; n != 3 && !h.Cloud {
 		t.Errorf("the app's data was cleared %d times, want 3", n)
 	}
 }
 
 func otherBytes(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for i, b := range []device.Build{h.Builds[0], h.Builds[1], h.Builds[0]} {
-		if did := prepare(t, s, b); !did.Installed {
-			t.Errorf("build %d was not installed", i)
+		there := h.Cloud && i == 2
+		if did := prepare(t, s, b); did.Installed == there {
+			t.Errorf("build %d was installed: %v", i, did.Installed)
+		}
+		if there {
+			i--
 		}
 		wantInstalled(t, h, b, i+1)
+		if h.Cloud { // the build that is there and the one that runs are two things
+			openSession(t, endpoint(t, s), b)
+			if a := h.Phone.Account(b.Package); a.Running != b.SHA256 {
+				t.Errorf("the build that runs is %q, want %q", a.Running, b.SHA256)
+			}
+			release(t, s)
+		}
 	}
 }
 
 func lowerVersion(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, h.Builds[0])
 	prepare(t, s, h.Builds[2])
 	wantInstalled(t, h, h.Builds[2], 2)
 }
 
 func replacedByHand(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, h.Builds[0])
 	h.Phone.Replace(h.Builds[1])
 	if did := prepare(t, s, h.Builds[0]); !did.Installed {
 		t.Error("the app was replaced by hand, and the driver believes its memory")
 	}
-	wantInstalled(t, h, h.Builds[0], 3)
+	installs := 3 // one of them by hand
+	if h.Cloud {
+		installs = 2
+	}
+	wantInstalled(t, h, h.Builds[0], installs)
 }
 
 func outlivesWorker(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, h.Driver(), h.Serial)
+	s = open(t, h, h.Driver())
+	if h.Dormant {
+		if did := prepare(t, s, b); !did.Installed {
+			t.Error("a new worker believes that a phone remembers which forgot")
+		}
+		return
+	}
 	if holder, ok := s.(device.Holder); ok {
 		if app, ok := holder.Installed(); !ok || app != b.Key {
 			t.Errorf("a new worker believes that %+v (%v) is installed, want %+v", app, ok, b.Key)
@@ -208,17 +247,8 @@ func outlivesWorker(t *testing.T, h Harness) {
 }
 
 func refusedInstall(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
-	for code, cause := range map[string]qgjob.Cause{
-		"INSTALL_FAILED_INSUFFICIENT_STORAGE":    qgjob.CauseInstallRefused,
-		"INSTALL_FAILED_USER_RESTRICTED":         qgjob.CauseInstallRefused,
-		"INSTALL_FAILED_OLDER_SDK":               qgjob.CauseInstallRefused,
-		"INSTALL_FAILED_NO_MATCHING_ABIS":        qgjob.CauseInstallRefused,
-		"INSTALL_FAILED_INVALID_APK":             qgjob.CauseBadBuild,
-		"INSTALL_PARSE_FAILED_NOT_APK":           qgjob.CauseBadBuild,
-		"INSTALL_PARSE_FAILED_NO_CERTIFICATES":   qgjob.CauseBadBuild,
-		"INSTALL_FAILED_SOMETHING_NOT_KNOWN_YET": qgjob.CauseInstallRefused,
-	} {
+	s := open(t, h, h.Driver())
+	for code, cause := range h.Refusals {
 		h.Phone.Hurt(Trouble{Refuse: code})
 		_, err := s.Prepare(t.Context(), h.Builds[0])
 		wantCause(t, err, cause)
@@ -232,7 +262,7 @@ func refusedInstall(t *testing.T, h Harness) {
 }
 
 func offline(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	h.Phone.Hurt(Trouble{Hang: true}) // so that it is not over too soon
 	failed := make(chan error, 1)
 	go func() {
@@ -240,8 +270,8 @@ func offline(t *testing.T, h Harness) {
 		failed <- err
 	}()
 	h.Phone.Hurt(Trouble{Offline: true})
-	wantCause(t, <-failed, qgjob.CauseDeviceOffline)
-	wantCause(t, s.Check(t.Context()), qgjob.CauseDeviceOffline)
+	wantCause(t, <-failed, h.Offline)
+	wantCause(t, s.Check(t.Context()), h.Offline)
 	h.Phone.Heal()
 	Eventually(t, 30*time.Second, "the phone is back", func() bool {
 		_, err := h.Driver().List(t.Context())
@@ -252,9 +282,9 @@ func offline(t *testing.T, h Harness) {
 }
 
 func hang(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	h.Phone.Hurt(Trouble{Hang: true})
-	within(t, 8*time.Second, "check", func() { wantCause(t, s.Check(t.Context()), qgjob.CauseDeviceHung) })
+	within(t, 8*time.Second, "check", func() { wantCause(t, s.Check(t.Context()), h.Hung) })
 	within(t, 4*time.Second, "list", func() {
 		if _, err := h.Driver().List(t.Context()); err != nil {
 			t.Errorf("list with a hanging phone: %v", err)
@@ -274,7 +304,7 @@ func hang(t *testing.T, h Harness) {
 }
 
 func cancelPrepare(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	ctx, cancel := context.WithTimeout(t.Context(), h.InstallTime/2)
 	defer cancel()
 	within(t, 3*time.Second, "prepare after its cancel", func() {
@@ -283,8 +313,8 @@ func cancelPrepare(t *testing.T, h Harness) {
 		}
 	})
 	prepare(t, s, h.Builds[0])
-	if a := h.Phone.Account(h.Builds[0].Package); a.SHA256 != h.Builds[0].SHA256 {
-		t.Errorf("the phone holds %.12q", a.SHA256)
+	if a := h.Phone.Account(h.Builds[0].Package); !slices.Contains(a.Held, h.Builds[0].SHA256) {
+		t.Errorf("the phone holds %q", a.Held)
 	}
 }
 
@@ -299,7 +329,7 @@ func within(t *testing.T, bound time.Duration, what string, do func()) {
 
 func oneWorker(t *testing.T, h Harness) {
 	one, other := h.Driver(), h.Driver()
-	s := open(t, one, h.Serial)
+	s := open(t, h, one)
 	for _, d := range []device.Driver{one, other} {
 		if _, err := d.Open(t.Context(), h.Serial); !errors.Is(err, device.ErrInUse) {
 			t.Errorf("second open: %v, want ErrInUse", err)
@@ -308,7 +338,7 @@ func oneWorker(t *testing.T, h Harness) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = open(t, other, h.Serial)
+	s = open(t, h, other)
 	prepare(t, s, h.Builds[0])
 	if _, err := one.Open(t.Context(), "no-such-device"); err == nil {
 		t.Error("a device that is not there was opened")
@@ -318,7 +348,7 @@ func oneWorker(t *testing.T, h Harness) {
 }
 
 func closedSession(t *testing.T, h Harness) {
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Errorf("close: %v", err)
@@ -354,7 +384,7 @@ func release(t *testing.T, s device.Session) {
 // sessions is three jobs on a warm server: one leaves its session open, one ends it, one follows.
 func sessions(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	var url string
 	for job := range 3 {
 		prepare(t, s, b)
@@ -368,7 +398,7 @@ func sessions(t *testing.T, h Harness) {
 		began := time.Now()
 		id := openSession(t, e, b)
 		t.Logf("job %d: session %s took %v", job, id, time.Since(began).Round(time.Millisecond))
-		if a := h.Phone.Account(b.Package); !a.Running || a.OpenSessions != 1 {
+		if a := h.Phone.Account(b.Package); a.Running != b.SHA256 || a.OpenSessions != 1 {
 			t.Errorf("in a session the phone says %+v", a)
 		}
 		if job == 1 {
@@ -378,7 +408,7 @@ func sessions(t *testing.T, h Harness) {
 		}
 		release(t, s)
 		release(t, s)
-		if a := h.Phone.Account(b.Package); a.Running || a.OpenSessions != 0 {
+		if a := h.Phone.Account(b.Package); a.Running != "" || a.OpenSessions != 0 {
 			t.Errorf("after a release the phone says %+v", a)
 		}
 	}
@@ -393,7 +423,7 @@ func sessions(t *testing.T, h Harness) {
 // leftOpen is two tests of one job, of which the first crashed with its session open.
 func leftOpen(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	e := endpoint(t, s)
 	openSession(t, e, b)
@@ -406,7 +436,7 @@ func leftOpen(t *testing.T, h Harness) {
 // clientLeft is the job that was canceled while its session was being made, at several moments.
 func clientLeft(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	for _, after := range []time.Duration{20 * time.Millisecond, 150 * time.Millisecond, 400 * time.Millisecond} {
 		prepare(t, s, b)
 		e := endpoint(t, s)
@@ -414,7 +444,7 @@ func clientLeft(t *testing.T, h Harness) {
 		OpenSession(ctx, e, b)
 		cancel()
 		release(t, s)
-		if a := h.Phone.Account(b.Package); a.Running || a.OpenSessions != 0 {
+		if a := h.Phone.Account(b.Package); a.Running != "" || a.OpenSessions != 0 {
 			t.Errorf("after the release of a job whose client left after %v, the phone says %+v", after, a)
 		}
 	}
@@ -427,7 +457,7 @@ func clientLeft(t *testing.T, h Harness) {
 
 func killedServer(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	prepare(t, s, b)
 	openSession(t, endpoint(t, s), b)
 	gone := h.ServerGone(s)

@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/phonesim"
+)
+
+// cloudKey must never be seen in anything that a person or a test can read.
+const cloudKey = "kEy-of-The-aCcount"
+
+// account is a stack with a simulated BrowserStack in the place of phones.
+type account struct {
+	*stack
+	cloud *phonesim.Cloud
+}
+
+func newAccount(t *testing.T, o phonesim.CloudOptions) *account {
+	t.Helper()
+	// Slots are locked for the whole host by the account's name.
+	o.Username, o.AccessKey = "user-of-"+t.Name()+filepath.Base(filepath.Dir(t.TempDir())), cloudKey
+	cloud, err := phonesim.StartCloud(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cloud.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &account{newStack(t, 0), cloud}
+}
+
+func (a *account) worker(args ...string) *process {
+	a.t.Helper()
+	args = append([]string{"worker", "--data-dir", filepath.Join(root, ".cache", "e2e"), "--forever", "--browserstack-url", a.cloud.URL()}, args...)
+	env := append(a.env(), "BROWSERSTACK_USERNAME="+a.cloud.Username(), "BROWSERSTACK_ACCESS_KEY="+a.cloud.AccessKey())
+	return start(a.t, a.t.TempDir(), env, args...)
+}
+
+// TestBrowserStack runs a spec by the real AppWright, which reaches the stand-in where it believes BrowserStack to be.
+func TestBrowserStack(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, phonesim.CloudOptions{Parallels: 1})
+	dir := a.project(map[string]string{"tests/nosy.spec.ts": nosySpec})
+	anywhere := a.submit(dir, "tests/onboarding.spec.ts")
+	w := a.worker("--browserstack-minute-price=60", "--log-level=debug")
+	first := a.submit(dir, "tests/onboarding.spec.ts", "--target=browserstack")
+	nosy := a.submit(dir, "tests/nosy.spec.ts", "--target=browserstack")
+	var texts strings.Builder
+	for _, id := range []string{first, nosy} {
+		d := a.waitFor(id, 5*time.Minute, "has a verdict", hasVerdict)
+		if d.State != qgjob.Passed || len(d.AttemptList) != 1 {
+			t.Fatalf("%s is %s after %d attempts: %s\n%s", d.TestPath, d.State, len(d.AttemptList), d.Message, a.log(id))
+		}
+		sessions := d.AttemptList[0].Report.CloudSessions
+		if len(sessions) != 1 || !strings.Contains(sessions[0].URL, sessions[0].ID) || sessions[0].VideoURL == "" || sessions[0].Cost <= 0 {
+			t.Errorf("%s: linked sessions %+v", d.TestPath, sessions)
+		}
+		out, _ := run(t, dir, a.env(), time.Minute, "status", "--job-id="+id)
+		if !strings.Contains(out, "page:  "+sessions[0].URL) {
+			t.Errorf("status does not show the session's page:\n%s", out)
+		}
+		texts.WriteString(out + a.log(id))
+	}
+	l := a.cloud.Ledger()
+	if l.Uploads != 1 || l.SessionsMade != 2 || l.Unauthorized != 0 || l.Sessions[0].Status != "passed" || l.Sessions[0].Name != "a newcomer is shown around" {
+		t.Errorf("the account says %+v", l)
+	}
+	if d := a.job(anywhere); d.State != qgjob.Queued || len(d.AttemptList) != 0 {
+		t.Errorf("a job without a target is %s after %d attempts: it must not go to BrowserStack", d.State, len(d.AttemptList))
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	texts.WriteString(w.out.String() + w.errOut.String())
+	for _, secret := range []string{cloudKey, a.cloud.Username()} {
+		if strings.Contains(texts.String(), secret) {
+			t.Errorf("a credential can be read:\n%s", texts.String())
+		}
+	}
+	a.nothingLeft()
+}
+
+// nosySpec looks for the account's credentials and reach.
+const nosySpec = `import { test, expect } from "appwright";
+test("sees no credentials", async ({ device }) => {
+  await expect(device.getByText("Next")).toBeVisible();
+  console.log("environment", JSON.stringify(process.env));
+  for (const path of ["plan.json", "builds.json"]) {
+    const answer = await fetch("https://api-cloud.browserstack.com/app-automate/" + path);
+    expect(answer.status).toBe(403);
+  }
+});
+`
+
+// TestBrowserStackLost: an account that is cut off in the middle of a test is not the test's fault. The job
+// waits until the account is back.
+func TestBrowserStackLost(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, phonesim.CloudOptions{Parallels: 2})
+	dir := a.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 40")})
+	w := a.worker()
+	id := a.submit(dir, "tests/slow.spec.ts", "--target=browserstack")
+	eventually(t, 5*time.Minute, "the spec runs", func() bool {
+		l := a.cloud.Ledger()
+		return len(l.Sessions) > 0 && l.Sessions[0].Commands > 4
+	})
+	a.cloud.SetFault(phonesim.CloudFault{Kind: phonesim.CloudOffline})
+	d := a.waitFor(id, 2*time.Minute, "the first attempt has ended", func(d api.JobDetail) bool { return d.AttemptList[0].Outcome != "" })
+	if at := d.AttemptList[0]; at.Outcome != qgjob.OutcomeErrored || at.Cause != qgjob.CauseCloudUnreachable {
+		t.Errorf("the attempt ended as %s %s: %s", at.Outcome, at.Cause, at.Message)
+	}
+	a.cloud.SetFault(phonesim.CloudFault{})
+	d = a.waitFor(id, 5*time.Minute, "has a verdict", hasVerdict)
+	if d.State != qgjob.Passed || d.TestFailures != 0 || d.InfraErrors < 1 {
+		t.Errorf("job is %s, spent %d test and %d infrastructure retries: %s", d.State, d.TestFailures, d.InfraErrors, d.Message)
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	a.nothingLeft()
+}
+
+// TestBrowserStackWorkerKilled: what a killed worker left open at BrowserStack is ended by the next one.
+func TestBrowserStackWorkerKilled(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, phonesim.CloudOptions{Parallels: 1})
+	a.server.kill()
+	a.server.args = append(a.server.args, "--lease", "3s")
+	a.server.up()
+	dir := a.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 25")})
+	w := a.worker()
+	id := a.submit(dir, "tests/slow.spec.ts", "--target=browserstack")
+	eventually(t, 5*time.Minute, "the spec runs", func() bool {
+		l := a.cloud.Ledger()
+		return len(l.Sessions) > 0 && l.Sessions[0].Commands > 4
+	})
+	w.kill()
+	w = a.worker()
+	d := a.waitFor(id, 5*time.Minute, "has a verdict", hasVerdict)
+	if d.State != qgjob.Passed || d.AttemptList[0].Outcome != qgjob.OutcomeLost {
+		t.Errorf("job is %s, its first attempt %s: %s", d.State, d.AttemptList[0].Outcome, d.Message)
+	}
+	for _, s := range a.cloud.Ledger().Sessions {
+		if s.EndedAt == nil || s.Reason == "BROWSERSTACK_IDLE_TIMEOUT" {
+			t.Errorf("session %s of the account was not ended: %s %s", s.ID, s.Status, s.Reason)
+		}
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	a.nothingLeft()
+}
