@@ -29,6 +29,8 @@ const (
 	CauseLeaseExpired      Cause = "lease_expired"
 
 	CauseCanceled     Cause = "canceled"
+	CauseRunStopped   Cause = "run_stopped"
+	CauseSuperseded   Cause = "superseded"
 	CauseHandedBack   Cause = "handed_back"
 	CauseNotDelivered Cause = "not_delivered"
 )
@@ -64,6 +66,8 @@ var causes = map[Cause]causeFacts{
 	CauseLeaseExpired:      {advice: "the worker stopped answering: look at its host"},
 
 	CauseCanceled:     {advice: "somebody canceled it"},
+	CauseRunStopped:   {advice: "its run reached the number of failures that it was submitted with (--max-failures)"},
+	CauseSuperseded:   {advice: "a newer run of its branch took over (--cancel-previous)"},
 	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},
 	CauseNotDelivered: {advice: "its worker never received it; it runs again", free: true},
 }

@@ -30,6 +30,30 @@ func (c *Client) Run(ctx context.Context, id string) (qgjob.Run, error) {
 	return run, err
 }
 
+// CancelRun asks for every job of a run to be canceled that has no verdict, and returns the run as it is now.
+func (c *Client) CancelRun(ctx context.Context, id string) (qgjob.Run, error) {
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/runs/" + escape(id) + "/cancel"}, &run)
+	return run, err
+}
+
+// RetryRun makes a new run of a run's jobs. Without a key it makes one, as Submit does.
+func (c *Client) RetryRun(ctx context.Context, id string, r RetryRequest) (qgjob.Run, error) {
+	if r.IdempotencyKey == "" {
+		r.IdempotencyKey = rand.Text()
+	}
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/runs/" + escape(id) + "/retry", in: r}, &run)
+	return run, err
+}
+
+// RunReport returns a run with the attempts of all its jobs.
+func (c *Client) RunReport(ctx context.Context, id string) (RunReport, error) {
+	var report RunReport
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/runs/" + escape(id) + "/report"}, &report)
+	return report, err
+}
+
 // JobQuery selects jobs. Empty fields select all.
 type JobQuery struct {
 	OrgID        string
@@ -190,6 +214,19 @@ func (c *Client) WatchJob(ctx context.Context, id string, after int, f func(qgjo
 		}
 		after = e.Seq
 		return e.State.IsVerdict(), f(e)
+	})
+}
+
+// WatchRun calls f with the state of a run and its jobs as they are, then with those that changed, until the
+// run has its verdict. It reconnects as WatchJob does, and then all jobs come again.
+func (c *Client) WatchRun(ctx context.Context, id string, f func(RunChange) error) error {
+	open := func() request { return request{method: http.MethodGet, path: "/v1/runs/" + escape(id) + "/events"} }
+	return c.watch(ctx, open, func(data []byte) (bool, error) {
+		var change RunChange
+		if err := json.Unmarshal(data, &change); err != nil {
+			return false, qgjob.Errorf(qgjob.CodeInternal, "a change of run %s cannot be read: %w", id, err)
+		}
+		return change.State.IsVerdict(), f(change)
 	})
 }
 

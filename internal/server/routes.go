@@ -65,6 +65,18 @@ func (s *Server) runRoutes(a huma.API) {
 	responses["200"].Content = responses["201"].Content
 
 	handle(s, a, operation("run", http.MethodGet, "/v1/runs/{id}", tagRuns, "Get a run with its jobs", ""), s.run)
+	handle(s, a, operation("cancelRun", http.MethodPost, "/v1/runs/{id}/cancel", tagRuns, "Cancel a run",
+		"Each of its jobs that has no verdict is canceled, as POST /v1/jobs/{id}/cancel does."), s.cancelRun)
+	retry := operation("retryRun", http.MethodPost, "/v1/runs/{id}/retry", tagRuns, "Run a run's jobs again, as a new run",
+		"201 with the new run; 200 with the one that the idempotency key names when there is one.")
+	retry.DefaultStatus = http.StatusCreated
+	retry.Responses = map[string]*huma.Response{"200": {Description: "The run that the idempotency key names"}}
+	handle(s, a, retry, s.retryRun)
+	again := a.OpenAPI().Paths["/v1/runs/{id}/retry"].Post.Responses
+	again["200"].Content = again["201"].Content
+	handle(s, a, stream("watchRun", "/v1/runs/{id}/events", tagRuns, "Watch a run",
+		"Server-sent events: every job of the run and the run's state, then the jobs that change, a few times a second at most. Ends after the verdict."), s.watchRun)
+	handle(s, a, operation("runReport", http.MethodGet, "/v1/runs/{id}/report", tagRuns, "Get a run with all attempts of its jobs", ""), s.runReport)
 	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first", ""), s.jobs)
 	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
 	handle(s, a, operation("cancel", http.MethodPost, "/v1/jobs/{id}/cancel", tagRuns, "Cancel a job",

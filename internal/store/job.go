@@ -26,7 +26,7 @@ const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
-	j.prefer_device, j.avoid_device, j.events, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
+	j.prefer_device, j.avoid_device, j.events, j.shard, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
 // scanJob reads jobColumns, after any columns that the caller reads itself.
 func scanJob(row scanner, before ...any) (*job, error) {
@@ -35,7 +35,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
-		&j.prefer, &j.avoid, &j.events, &submitted, &started, &ended)
+		&j.prefer, &j.avoid, &j.events, &j.Shard, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {
 		return nil, err
 	}
@@ -56,16 +56,21 @@ func (t *tx) find(ctx context.Context, org, id string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t.own(j), nil
+}
+
+// own is a job that was read as the transaction has it: what it changed, or what the board remembers.
+func (t *tx) own(j *job) *job {
 	if changed := t.changed[j.seq]; changed != nil {
-		return changed, nil
+		return changed
 	}
 	if a := t.b.ofJob[j.seq]; a != nil {
-		return a.job, nil
+		return a.job
 	}
 	if head := t.b.queuedJob(t.b.lanes[j.lane()], j.seq); head != nil {
-		return head, nil
+		return head
 	}
-	return j, nil
+	return j
 }
 
 func noJob(id string) error {
@@ -87,7 +92,7 @@ func (j *job) row() []any {
 	return []any{
 		j.seq, j.ID, j.runSeq, j.OrgID, j.AppVersionID, j.Target, j.Priority, j.TestPath,
 		j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt),
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard,
 	}
 }
 
@@ -121,6 +126,9 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 	if to.IsVerdict() {
 		ended := at(t.now)
 		j.EndedAt = &ended
+	}
+	if to == qgjob.Failed || to == qgjob.Errored {
+		t.failedIn[j.RunID] = struct{}{}
 	}
 	t.events = append(t.events, []any{j.seq, j.events, j.OrgID, on, to, e.Attempt, e.DeviceID, e.Outcome, e.Cause, e.Message, t.now})
 	return nil
@@ -210,8 +218,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		j.Flaky = j.TestFailures > 0
 	case qgjob.Fail, qgjob.Err:
 		j.Cause, j.Message = r.Cause, r.Message
-	case qgjob.Stop:
-		j.Cause = qgjob.CauseCanceled
+	case qgjob.Stop: // the cause is the cancel's
 	}
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)
