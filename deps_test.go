@@ -30,6 +30,7 @@ var arrows = map[string][]string{
 	"internal/store":  {"internal/sched"},
 	"internal/sched":  {},
 	"internal/api":    {},
+	"internal/report": {},
 	"internal/blob":   {},
 
 	"internal/agent":             {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/api"},
