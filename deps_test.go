@@ -26,11 +26,13 @@ var arrows = map[string][]string{
 	"cmd/qgjob": {"internal/cli"},
 
 	"internal/cli":    {"any"},
-	"internal/server": {"internal/store", "internal/blob", "internal/api", "internal/build"},
-	"internal/store":  {"internal/sched"},
+	"internal/server": {"internal/store", "internal/blob", "internal/api", "internal/build", "internal/flaky"},
+	"internal/store":  {"internal/sched", "internal/flaky"},
 	"internal/sched":  {},
 	"internal/api":    {},
 	"internal/report": {},
+	"internal/flaky":  {},
+	"internal/github": {},
 	"internal/blob":   {},
 
 	"internal/agent":             {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/api"},
@@ -49,10 +51,10 @@ var arrows = map[string][]string{
 }
 
 // standardOnly are the packages that need nothing but Go's own.
-var standardOnly = []string{".", "internal/sched"}
+var standardOnly = []string{".", "internal/sched", "internal/flaky"}
 
 // clockless are the packages that never ask for the time: it is given to them.
-var clockless = []string{".", "internal/sched", "internal/store"}
+var clockless = []string{".", "internal/sched", "internal/store", "internal/flaky", "internal/report"}
 
 // maxDepth is the longest chain of imports within the module, from cmd/qgjob down to the root package.
 const maxDepth = 5

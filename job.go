@@ -26,6 +26,8 @@ type Job struct {
 	Message string   `json:"message,omitempty" doc:"what was seen and what to do about it"`
 	Flaky   bool     `json:"flaky,omitempty" doc:"passed, but only at a retry"`
 
+	Quarantined int `json:"quarantined,omitempty" doc:"tests that failed and do not count"`
+
 	Attempts     int        `json:"attempts" doc:"attempts so far"`
 	TestFailures int        `json:"test_failures" doc:"attempts that spent the test's retry budget (2 retries)"`
 	InfraErrors  int        `json:"infra_errors" doc:"attempts that spent the infrastructure's retry budget (3 retries)"`

@@ -54,6 +54,23 @@ func (c *Client) RunReport(ctx context.Context, id string) (RunReport, error) {
 	return report, err
 }
 
+// Flaky returns what the newest jobs of an organization say of its tests.
+func (c *Client) Flaky(ctx context.Context, org string) (TestHistories, error) {
+	var list TestHistories
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/flaky", query: url.Values{"org_id": {org}}}, &list)
+	return list, err
+}
+
+// Quarantine lets a test run without counting.
+func (c *Client) Quarantine(ctx context.Context, r QuarantineRequest) error {
+	return c.call(ctx, request{method: http.MethodPut, path: "/v1/quarantine", in: r}, nil)
+}
+
+// Release lets a test count again. CodeNotFound: it is not quarantined.
+func (c *Client) Release(ctx context.Context, r ReleaseRequest) error {
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/quarantine/release", in: r}, nil)
+}
+
 // JobQuery selects jobs. Empty fields select all.
 type JobQuery struct {
 	OrgID        string

@@ -102,6 +102,28 @@ type RunReport struct {
 	Attempts []qgjob.Attempt `json:"attempts" nullable:"false" doc:"of all jobs; those of one job together and in their order"`
 }
 
+// QuarantineRequest lets a test run without counting: PUT /v1/quarantine.
+type QuarantineRequest struct {
+	OrgID    string `json:"org_id"`
+	TestPath string `json:"test_path"`
+	Title    string `json:"title" minLength:"1" maxLength:"2000" doc:"describe blocks and title, joined with ' > '"`
+	Reason   string `json:"reason,omitempty" maxLength:"1000"`
+}
+
+// ReleaseRequest lets a test count again: POST /v1/quarantine/release.
+type ReleaseRequest struct {
+	OrgID    string `json:"org_id"`
+	TestPath string `json:"test_path"`
+	Title    string `json:"title" minLength:"1" maxLength:"2000"`
+}
+
+// TestHistories is what is known of an organization's tests, the most probably failing first, and which of
+// them are quarantined: GET /v1/flaky.
+type TestHistories struct {
+	Tests      []qgjob.TestHistory `json:"tests" nullable:"false"`
+	Quarantine []qgjob.Quarantine  `json:"quarantine" nullable:"false"`
+}
+
 // JobDetail is a job with its whole life: GET /v1/jobs/{id}.
 type JobDetail struct {
 	qgjob.Job

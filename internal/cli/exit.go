@@ -51,6 +51,9 @@ func exitHelp() string {
 func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
 	switch state {
 	case qgjob.Passed:
+		if cause == qgjob.CauseAllTestsQuarantined {
+			return exitNoTestMatched
+		}
 		return exitPassed
 	case qgjob.Failed:
 		return exitTestFailed
@@ -67,6 +70,14 @@ func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
 
 // runExit is the exit code for a run: never 0 unless every job of it passed.
 func runExit(run qgjob.Run) exitCode {
+	if run.State == qgjob.Passed {
+		for _, j := range run.Jobs {
+			if verdictExit(j.State, j.Cause) == exitPassed {
+				return exitPassed
+			}
+		}
+		return exitNoTestMatched // no test that counts was executed
+	}
 	if run.State != qgjob.Errored {
 		return verdictExit(run.State, "")
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -46,6 +47,7 @@ version are then "local" unless they are given.
 	}
 	f := cmd.Flags()
 	o.flags(p, cmd)
+	o.github.flags(f)
 	f.BoolVar(&o.local, "local", false, "start a server for this run and use this host's devices")
 	f.StringArrayVar(&o.serials, "device", nil, "with --local, use only the device of this `serial` (repeat for more)")
 	f.IntVar(&o.phones, "phones", 0, "with --local, simulate so many phones and use only them")
@@ -57,15 +59,22 @@ version are then "local" unless they are given.
 		if o.local {
 			return o.runLocal(ctx, p, f.Changed("url"))
 		}
-		if err := o.parse(); err != nil {
+		if err := o.parseRun(p); err != nil {
 			return err
 		}
 		return o.run(ctx, p)
 	})
 }
 
+func (o *runOptions) parseRun(p *program) error {
+	if err := o.parse(); err != nil {
+		return err
+	}
+	return o.github.parse(p, &o.connection, o.projectRoot)
+}
+
 // parseLocal checks what run --local takes beside a submit.
-func (o *runOptions) parseLocal(urlGiven bool) error {
+func (o *runOptions) parseLocal(p *program, urlGiven bool) error {
 	switch {
 	case urlGiven:
 		return exitf(exitUsage, "--local and --url contradict each other: --local starts a server of its own")
@@ -81,13 +90,16 @@ func (o *runOptions) parseLocal(urlGiven bool) error {
 		o.appVersionID = "local"
 	}
 	o.env, o.token = "", "" // of another server
-	return o.parse()
+	if p.logLevel == slog.LevelInfo {
+		p.logLevel = slog.LevelWarn // what the server and the worker do is not asked for
+	}
+	return o.parseRun(p)
 }
 
 // runLocal runs the tests on a server and a worker that live as long as the run. What outlives it are the
 // caches of this user's workers, which it shares.
 func (o *runOptions) runLocal(ctx context.Context, p *program, urlGiven bool) (err error) {
-	if err := o.parseLocal(urlGiven); err != nil {
+	if err := o.parseLocal(p, urlGiven); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "qgjob-run-")

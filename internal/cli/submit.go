@@ -36,6 +36,7 @@ type submitOptions struct {
 	wait, noWait        bool
 	waitTimeout         time.Duration
 	reports             reportOptions
+	github              githubOptions
 
 	app              string
 	bundle, noBundle bool
@@ -264,15 +265,26 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 	}
 	files.close()
 	signal := interruption.stop()
+	o.github.submitted(run)
 	if !o.json {
 		p.printSubmitted(run)
 	}
 	if !o.wait {
 		return o.afterSubmit(ctx, p, run)
 	}
-	w := p.newWaiting(&o.connection, subjectOf(run), o.waitTimeout, o.json)
+	s := subjectOf(run)
+	if o.github.on {
+		all := newWaitedRun(run)
+		all.logs = func(j qgjob.Job) string { return o.github.group(ctx, j) }
+		s = all
+	}
+	w := p.newWaiting(&o.connection, s, o.waitTimeout, o.json)
 	w.cancels, w.early, w.reports = true, signal, &o.reports
-	return w.run(ctx)
+	verdict := w.run(ctx)
+	if o.github.on {
+		o.github.report(context.WithoutCancel(ctx), run.ID)
+	}
+	return verdict
 }
 
 // subjectOf is what a command that waits for a run waits for: its one job, in the contract's words, or all.

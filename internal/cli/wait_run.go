@@ -15,6 +15,7 @@ type waitedRun struct {
 	run   qgjob.Run
 	jobs  map[string]qgjob.Job
 	count map[qgjob.JobState]int
+	logs  func(j qgjob.Job) string // shows the log of a job with its verdict; nil: nowhere
 }
 
 func newWaitedRun(run qgjob.Run) *waitedRun {
@@ -60,23 +61,28 @@ func (r *waitedRun) take(s *screen, j qgjob.Job) {
 		r.count[old.State]--
 	}
 	r.count[j.State]++
-	if j.TestFailures > old.TestFailures && j.State != qgjob.Failed {
-		s.note("%s failed. Retrying job... (%d/%d)", jobName(j), j.TestFailures, qgjob.TestRetries)
+	for n := old.TestFailures + 1; n <= min(j.TestFailures, qgjob.TestRetries); n++ { // several may come at once
+		s.note("%s failed. Retrying job... (%d/%d)", jobName(j), n, qgjob.TestRetries)
 	}
-	if j.InfraErrors > old.InfraErrors && j.State != qgjob.Errored {
-		s.note("%s errored. Retrying job... (%d/%d)", jobName(j), j.InfraErrors, qgjob.InfraRetries)
+	for n := old.InfraErrors + 1; n <= min(j.InfraErrors, qgjob.InfraRetries); n++ {
+		s.note("%s errored. Retrying job... (%d/%d)", jobName(j), n, qgjob.InfraRetries)
 	}
 	if known && old.State == j.State || !known && j.State == qgjob.Queued {
 		return
 	}
 	line := "Job status: " + s.word(j.State) + " | " + jobName(j)
 	switch {
+	case j.Quarantined > 0:
+		line += fmt.Sprintf(" | %d quarantined tests failed", j.Quarantined)
 	case j.Flaky:
 		line += fmt.Sprintf(" | flaky: passed at attempt %d", j.Attempts)
 	case j.State.IsVerdict() && j.State != qgjob.Passed:
 		line += " | " + because(j.Cause, j.Message)
 	}
 	s.line(line)
+	if r.logs != nil && j.State.IsVerdict() {
+		s.line(r.logs(j))
+	}
 }
 
 // jobName is a job among those of its run.
@@ -174,6 +180,10 @@ func (s *screen) runVerdict(r *report.Report) {
 		s.note("%d flaky: they passed at a retry only.", n)
 	}
 	if r.Run.State == qgjob.Passed {
+		if runExit(r.Run) != exitPassed {
+			s.line("Sorry! No test counts: every test that ran is quarantined.")
+			return
+		}
 		s.line("Success! Run passed.")
 		return
 	}

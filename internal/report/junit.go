@@ -173,6 +173,10 @@ func (t Test) testCase(j Job) xmlCase {
 		c.Skipped = &xmlReason{Message: "skipped in the spec"}
 		return c
 	}
+	if t.Excused {
+		c.Skipped = &xmlReason{Message: clean("quarantined: " + firstLine(t.Error))}
+		return c
+	}
 	failures := t.failures()
 	switch {
 	case t.Failed():

@@ -33,7 +33,7 @@ func (t Totals) String() string {
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{t.Flaky, "flaky"}, {t.Skipped, "skipped"}, {t.Errors, "without a verdict"}} {
+	}{{t.Flaky, "flaky"}, {t.Excused, "quarantined"}, {t.Skipped, "skipped"}, {t.Errors, "without a verdict"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}

@@ -34,6 +34,7 @@ type Test struct {
 	Title    string           `json:"title"`
 	Status   qgjob.TestStatus `json:"status" doc:"at its last execution"`
 	Flaky    bool             `json:"flaky,omitempty" doc:"passed, but not at every execution"`
+	Excused  bool             `json:"quarantined,omitempty" doc:"failed, and does not count"`
 	File     string           `json:"file,omitempty"` // where it, or its last error, is
 	Line     int              `json:"line,omitempty"`
 	Column   int              `json:"column,omitempty"`
@@ -53,12 +54,13 @@ type Try struct {
 
 // Totals counts a run's tests, each once, and its jobs.
 type Totals struct {
-	Tests   int `json:"tests"`   // all of the following but Errors
-	Passed  int `json:"passed"`  // at every execution
-	Flaky   int `json:"flaky"`   // passed at a retry only
-	Failed  int `json:"failed"`  // failed, timed out or interrupted
-	Skipped int `json:"skipped"` // marked so in the spec
-	Errors  int `json:"errors"`  // jobs that ended, or wait, without a verdict of their tests
+	Tests   int `json:"tests"`       // all of the following but Errors
+	Passed  int `json:"passed"`      // at every execution
+	Flaky   int `json:"flaky"`       // passed at a retry only
+	Failed  int `json:"failed"`      // failed, timed out or interrupted
+	Excused int `json:"quarantined"` // failed, and do not count
+	Skipped int `json:"skipped"`     // marked so in the spec
+	Errors  int `json:"errors"`      // jobs that ended, or wait, without a verdict of their tests
 
 	Jobs map[qgjob.JobState]int `json:"jobs"`
 }
@@ -124,7 +126,7 @@ func (t *Test) add(a qgjob.Attempt, r qgjob.TestResult) {
 	t.Tries = append(t.Tries, Try{Attempt: a.Number, DeviceID: a.DeviceID, Status: r.Status, DurationMS: r.DurationMS, Error: r.Error})
 	t.Status, t.Duration = r.Status, time.Duration(r.DurationMS)*time.Millisecond
 	t.File, t.Line, t.Column = r.File, r.Line, r.Column
-	t.Error = r.Error
+	t.Error, t.Excused = r.Error, r.Quarantined
 }
 
 // settle decides what a test's executions come to. A job passes by its last attempt, so that a test of it
@@ -134,7 +136,8 @@ func (t *Test) settle(state qgjob.JobState) {
 	for _, try := range t.Tries {
 		failed = failed || isFailure(try.Status)
 	}
-	if state == qgjob.Passed && isFailure(t.Status) {
+	t.Excused = t.Excused && state == qgjob.Passed
+	if state == qgjob.Passed && isFailure(t.Status) && !t.Excused {
 		t.Status = qgjob.TestPassed
 	}
 	t.Flaky = t.Status == qgjob.TestPassed && failed
@@ -143,8 +146,8 @@ func (t *Test) settle(state qgjob.JobState) {
 // isFailure says that an execution did not pass; a status that is not known did not.
 func isFailure(s qgjob.TestStatus) bool { return s != qgjob.TestPassed && s != qgjob.TestSkipped }
 
-// Failed says that the test's last execution did not pass.
-func (t Test) Failed() bool { return isFailure(t.Status) }
+// Failed says that the test's last execution did not pass, and counts.
+func (t Test) Failed() bool { return isFailure(t.Status) && !t.Excused }
 
 // HasVerdict says that the job's tests decided its verdict. Otherwise what is known of its tests is no more
 // than what was seen before it ended as something else.
@@ -200,6 +203,8 @@ func (t *Totals) add(j Job) {
 		switch {
 		case !j.HasVerdict() && test.Status != qgjob.TestPassed:
 			continue // the job's error stands for it
+		case test.Excused:
+			t.Excused++
 		case test.Flaky:
 			t.Flaky++
 		case test.Failed():

@@ -77,6 +77,11 @@ func (s *Server) runRoutes(a huma.API) {
 	handle(s, a, stream("watchRun", "/v1/runs/{id}/events", tagRuns, "Watch a run",
 		"Server-sent events: every job of the run and the run's state, then the jobs that change, a few times a second at most. Ends after the verdict."), s.watchRun)
 	handle(s, a, operation("runReport", http.MethodGet, "/v1/runs/{id}/report", tagRuns, "Get a run with all attempts of its jobs", ""), s.runReport)
+	handle(s, a, operation("flaky", http.MethodGet, "/v1/flaky", tagRuns, "What the history of an organization's tests says",
+		"Made of its newest 2000 jobs. Executions on one code state, which is a test project and a build, tell chance from change."), s.flaky)
+	handle(s, a, operation("quarantine", http.MethodPut, "/v1/quarantine", tagRuns, "Quarantine a test",
+		"It runs and is reported, and its failure fails no job. It returns by itself after twenty executions in a row that passed."), s.quarantine)
+	handle(s, a, operation("release", http.MethodPost, "/v1/quarantine/release", tagRuns, "Let a quarantined test count again", ""), s.release)
 	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first", ""), s.jobs)
 	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
 	handle(s, a, operation("cancel", http.MethodPost, "/v1/jobs/{id}/cancel", tagRuns, "Cancel a job",

@@ -40,7 +40,9 @@ type Options struct {
 	Blobs   *blob.Dir
 	Version string // of the program, as /health tells it
 	Logger  *slog.Logger
-	Tokens  []Token // empty: loopback listeners only, everything is allowed to this machine's users
+	// QuarantineFlaky lets the rule quarantine tests that were flaky on two code states or more.
+	QuarantineFlaky bool
+	Tokens          []Token // empty: loopback listeners only, everything is allowed to this machine's users
 }
 
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.
@@ -50,6 +52,7 @@ type Server struct {
 	version string
 	log     *slog.Logger
 	tokens  []Token
+	byRule  bool // flaky tests are quarantined
 
 	mux     *http.ServeMux
 	metrics *metrics
@@ -65,6 +68,7 @@ func New(o Options) *Server {
 		version:  o.Version,
 		log:      o.Logger,
 		tokens:   o.Tokens,
+		byRule:   o.QuarantineFlaky,
 		mux:      http.NewServeMux(),
 		metrics:  newMetrics(o.Store),
 		draining: make(chan struct{}),
@@ -96,6 +100,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
+
+	loops.Go(func() { reviewLoop(loopCtx, s.log, s.review) })
 
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()

@@ -20,13 +20,14 @@ type job struct {
 	prefer, avoid string // devices of its next attempt
 	events        int    // number of its newest event
 	fresh         bool   // its row is still to be written
+	excused       bool   // the tests that failed in the attempt that ends are quarantined, all of them
 }
 
 const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
-	j.prefer_device, j.avoid_device, j.events, j.shard, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
+	j.prefer_device, j.avoid_device, j.events, j.shard, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
 // scanJob reads jobColumns, after any columns that the caller reads itself.
 func scanJob(row scanner, before ...any) (*job, error) {
@@ -35,7 +36,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
-		&j.prefer, &j.avoid, &j.events, &j.Shard, &submitted, &started, &ended)
+		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Quarantined, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (j *job) lane() lane {
 func (j *job) mutable() []any {
 	return []any{
 		j.seq, j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt),
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Quarantined,
 	}
 }
 
@@ -194,6 +195,10 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	if err != nil {
 		return err
 	}
+	cause := r.Cause // of the event
+	if j.excused {
+		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
+	}
 	report, err := json.Marshal(r.Report)
 	if err != nil {
 		return fmt.Errorf("encode the report of attempt %s: %w", a.id, err)
@@ -225,7 +230,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	t.b.end(a)
 	t.ends = append(t.ends, []any{a.id, r.Outcome, r.Cause, r.Message, string(report), hash, s.Trigger, a.retry, t.now})
 	t.count(a.org, attemptsOf+string(r.Outcome)+"/"+string(r.Cause), 1)
-	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: r.Cause, Message: r.Message})
+	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: cause, Message: r.Message})
 }
 
 // answer is what a worker hears about a result that ended an attempt.
