@@ -148,8 +148,8 @@ const killsTheWorker = `import { test } from "appwright";
 import { readFileSync } from "node:fs";
 test("ends the worker", async () => {
   for (let pid = process.ppid; pid > 1; ) {
-    const command = readFileSync("/proc/" + pid + "/cmdline", "utf8");
-    if (command.includes("qgjob") && command.includes("worker")) {
+    const [program, command] = readFileSync("/proc/" + pid + "/cmdline", "utf8").split("\0");
+    if (/(^|\/)qgjob$/.test(program) && command === "worker") {
       process.kill(pid, "SIGKILL");
       break;
     }
