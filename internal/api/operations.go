@@ -71,6 +71,32 @@ func (c *Client) Release(ctx context.Context, r ReleaseRequest) error {
 	return c.call(ctx, request{method: http.MethodPost, path: "/v1/quarantine/release", in: r}, nil)
 }
 
+// AddWebhook registers a webhook. It is not repeated: each request makes one, with a secret of its own.
+func (c *Client) AddWebhook(ctx context.Context, r WebhookRequest) (WebhookAdded, error) {
+	var added WebhookAdded
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/webhooks", in: r, once: true}, &added)
+	return added, err
+}
+
+// Webhooks returns an organization's webhooks, without their secrets.
+func (c *Client) Webhooks(ctx context.Context, org string) (WebhookList, error) {
+	var list WebhookList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/webhooks", query: url.Values{"org_id": {org}}}, &list)
+	return list, err
+}
+
+// RemoveWebhook forgets a webhook and its deliveries.
+func (c *Client) RemoveWebhook(ctx context.Context, id string) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: "/v1/webhooks/" + escape(id)}, nil)
+}
+
+// Deliveries returns what a webhook was told, newest first.
+func (c *Client) Deliveries(ctx context.Context, webhookID string) (DeliveryList, error) {
+	var list DeliveryList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/webhooks/" + escape(webhookID) + "/deliveries"}, &list)
+	return list, err
+}
+
 // JobQuery selects jobs. Empty fields select all.
 type JobQuery struct {
 	OrgID        string

@@ -124,6 +124,29 @@ type TestHistories struct {
 	Quarantine []qgjob.Quarantine  `json:"quarantine" nullable:"false"`
 }
 
+// WebhookRequest registers a webhook: POST /v1/webhooks.
+type WebhookRequest struct {
+	OrgID  string              `json:"org_id"`
+	URL    string              `json:"url" maxLength:"2000" doc:"of the receiver, http or https"`
+	Format qgjob.WebhookFormat `json:"format,omitempty" enum:"json,slack" doc:"default json"`
+}
+
+// WebhookAdded is a new webhook with its secret, which is told this once.
+type WebhookAdded struct {
+	qgjob.Webhook
+	Secret string `json:"secret" doc:"deliveries are signed with it"`
+}
+
+// WebhookList is an organization's webhooks: GET /v1/webhooks.
+type WebhookList struct {
+	Webhooks []qgjob.Webhook `json:"webhooks" nullable:"false"`
+}
+
+// DeliveryList is what a webhook was told, newest first: GET /v1/webhooks/{id}/deliveries.
+type DeliveryList struct {
+	Deliveries []qgjob.Delivery `json:"deliveries" nullable:"false"`
+}
+
 // JobDetail is a job with its whole life: GET /v1/jobs/{id}.
 type JobDetail struct {
 	qgjob.Job

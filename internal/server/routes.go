@@ -22,6 +22,7 @@ const (
 	tagQueue   = "queue and devices"
 	tagFiles   = "bundles and builds"
 	tagWorkers = "worker protocol"
+	tagHooks   = "webhooks"
 	tagServer  = "server"
 )
 
@@ -47,6 +48,7 @@ func (s *Server) routes() {
 	s.queueRoutes(a)
 	s.fileRoutes(a)
 	s.workerRoutes(a)
+	s.webhookRoutes(a)
 	s.serverRoutes(a)
 
 	s.mux.Handle("GET /metrics", s.metrics.handler())
@@ -122,6 +124,16 @@ func (s *Server) workerRoutes(a huma.API) {
 	appendLog.Method = http.MethodPost
 	appendLog.Tags = []string{tagWorkers}
 	handle(s, a, appendLog, s.appendLog)
+}
+
+func (s *Server) webhookRoutes(a huma.API) {
+	add := operation("addWebhook", http.MethodPost, "/v1/webhooks", tagHooks, "Register a webhook",
+		"It hears of the runs that are submitted from now on, when they have their verdict. Its secret is in this answer only.")
+	add.DefaultStatus = http.StatusCreated
+	handle(s, a, add, s.addWebhook)
+	handle(s, a, operation("webhooks", http.MethodGet, "/v1/webhooks", tagHooks, "List webhooks", ""), s.webhooks)
+	handle(s, a, operation("removeWebhook", http.MethodDelete, "/v1/webhooks/{id}", tagHooks, "Forget a webhook and its deliveries", ""), s.removeWebhook)
+	handle(s, a, operation("deliveries", http.MethodGet, "/v1/webhooks/{id}/deliveries", tagHooks, "What a webhook was told, newest first", ""), s.deliveries)
 }
 
 func (s *Server) serverRoutes(a huma.API) {

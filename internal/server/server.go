@@ -22,6 +22,7 @@ import (
 	"qgjob"
 	"qgjob/internal/blob"
 	"qgjob/internal/store"
+	"qgjob/internal/webhook"
 )
 
 // Limits on connections. There is none on how long an answer may take: streams and long polls last.
@@ -42,7 +43,10 @@ type Options struct {
 	Logger  *slog.Logger
 	// QuarantineFlaky lets the rule quarantine tests that were flaky on two code states or more.
 	QuarantineFlaky bool
-	Tokens          []Token // empty: loopback listeners only, everything is allowed to this machine's users
+	// AllowPrivateWebhooks lets webhooks reach private networks and this machine.
+	AllowPrivateWebhooks bool
+
+	Tokens []Token // empty: loopback listeners only, everything is allowed to this machine's users
 }
 
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.
@@ -52,6 +56,7 @@ type Server struct {
 	version string
 	log     *slog.Logger
 	tokens  []Token
+	hooks   *webhook.Sender
 	byRule  bool // flaky tests are quarantined
 
 	mux     *http.ServeMux
@@ -68,6 +73,7 @@ func New(o Options) *Server {
 		version:  o.Version,
 		log:      o.Logger,
 		tokens:   o.Tokens,
+		hooks:    webhook.NewSender(o.AllowPrivateWebhooks),
 		byRule:   o.QuarantineFlaky,
 		mux:      http.NewServeMux(),
 		metrics:  newMetrics(o.Store),
@@ -101,6 +107,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 
+	loops.Go(func() { hooksLoop(loopCtx, s.log, s.deliver) })
 	loops.Go(func() { reviewLoop(loopCtx, s.log, s.review) })
 
 	served := make(chan error, 1)
