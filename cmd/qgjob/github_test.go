@@ -99,6 +99,10 @@ func TestGitHub(t *testing.T) {
 	}
 	comments = nil
 	mu.Unlock()
+	target := append(base, "GITHUB_EVENT_NAME=pull_request_target", "QGJOB_TOKEN=team-secret", "GITHUB_EVENT_PATH="+event("stranger/shop"))
+	if code, out := exitOfCommand(t, target, "qgjob", "run", "--github", "--org-id=q", "--app-version-id=v", "--test=a.spec.js"); code != 2 || !strings.Contains(out, "a fork's code") || strings.Contains(out, "team-secret") {
+		t.Errorf("a fork in a workflow with secrets: exit code %d: %s", code, out)
+	}
 	if out := run("stranger/shop", 0, "passed", "passed"); !strings.Contains(out, "comes from a fork") || len(comments) != 0 {
 		t.Errorf("a fork's pull request: %q, %s", comments, out)
 	}

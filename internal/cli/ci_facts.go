@@ -87,6 +87,12 @@ type githubEvent struct {
 	} `json:"pull_request"`
 }
 
+// fromFork says whether the pull request's code is another repository's.
+func (e githubEvent) fromFork(repository string) bool {
+	from := e.PullRequest.Head.Repo.FullName
+	return from != "" && from != repository
+}
+
 // githubEvent reads the event that started the workflow; an event that cannot be read is one without facts.
 func (p *program) githubEvent() (event githubEvent) {
 	data, err := os.ReadFile(p.env("GITHUB_EVENT_PATH"))

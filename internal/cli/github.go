@@ -46,6 +46,9 @@ func (o *githubOptions) parse(p *program, conn *connection, projectRoot string) 
 		}
 		return nil
 	}
+	if event := p.githubEvent(); p.env("GITHUB_EVENT_NAME") == "pull_request_target" && p.env("QGJOB_TOKEN") != "" && event.fromFork(p.env("GITHUB_REPOSITORY")) {
+		return exitf(exitUsage, "this pull_request_target workflow has the repository's secrets and would run a fork's code with them: use the pull_request event")
+	}
 	o.p, o.conn = p, conn
 	if rel, err := filepath.Rel(p.env("GITHUB_WORKSPACE"), projectRoot); err == nil && filepath.IsLocal(rel) {
 		o.project = filepath.ToSlash(rel)
@@ -186,7 +189,7 @@ func (o *githubOptions) tellPullRequest(ctx context.Context, summary string) {
 	switch {
 	case event.PullRequest.Number == 0:
 		return
-	case event.PullRequest.Head.Repo.FullName != "" && event.PullRequest.Head.Repo.FullName != repository:
+	case event.fromFork(repository):
 		fmt.Fprintln(p.stdout, "The pull request comes from a fork: no comment is made.")
 		return
 	case token == "":
