@@ -108,7 +108,7 @@ func (o *githubOptions) logEnd(ctx context.Context, c *api.Client, jobID string)
 
 // report tells GitHub of a run's results. What cannot be told is said in the log and decides nothing.
 func (o *githubOptions) report(ctx context.Context, runID string) {
-	full, err := readReport(ctx, o.conn, runID)
+	full, err := readReport(ctx, o.conn, runID, resultTime)
 	if err != nil {
 		fmt.Fprintln(o.p.stdout, github.Command("warning", "qgjob: the results of the run cannot be read: "+err.Error()))
 		return

@@ -36,7 +36,7 @@ func (o *reportOptions) write(ctx context.Context, p *program, conn *connection,
 	if !o.wanted() {
 		return verdict
 	}
-	full, err := readReport(ctx, conn, runID)
+	full, err := readReport(ctx, conn, runID, resultTime)
 	if err == nil {
 		err = o.files(full)
 	}

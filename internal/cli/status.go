@@ -100,7 +100,7 @@ func (o *statusOptions) await(ctx context.Context, interruption *interruption, p
 
 // showRun shows a run, or waits for its verdict.
 func (o *statusOptions) showRun(ctx, stopped context.Context, interruption *interruption, p *program) error {
-	full, err := readReport(stopped, &o.connection, string(o.runID))
+	full, err := readReport(stopped, &o.connection, string(o.runID), reachTime)
 	if err != nil {
 		return o.explainMissing(stopped, err, "run "+string(o.runID))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/api"
@@ -98,7 +99,7 @@ func (r *waitedRun) now() (state qgjob.JobState, details []string) {
 }
 
 func (r *waitedRun) finish(ctx context.Context, w *waiting) error {
-	full, err := readReport(ctx, w.conn, r.run.ID)
+	full, err := readReport(ctx, w.conn, r.run.ID, resultTime)
 	if err != nil {
 		return exitf(exitInfrastructure, "run %s is %s, but its results cannot be read: %v", r.run.ID, r.run.State, err)
 	}
@@ -117,11 +118,20 @@ func (r *waitedRun) finish(ctx context.Context, w *waiting) error {
 	return exitWith(code)
 }
 
-// readReport asks for a run with all its attempts.
-func readReport(ctx context.Context, conn *connection, runID string) (*report.Report, error) {
-	answer, err := within(ctx, conn, func(ctx context.Context, c *api.Client) (api.RunReport, error) { return c.RunReport(ctx, runID) })
+// resultTime is how long the results of a run that has its verdict may take to be read, over a server that is
+// away for a moment, too.
+const resultTime = time.Minute
+
+// readReport asks for a run with all its attempts, for as long as patience.
+func readReport(ctx context.Context, conn *connection, runID string, patience time.Duration) (*report.Report, error) {
+	limited, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer, err := conn.client(patience).RunReport(limited, runID)
+	if cause := context.Cause(ctx); cause != nil {
+		return nil, cause // interrupted
+	}
 	if err != nil {
-		return nil, err
+		return nil, conn.explain(err)
 	}
 	full := report.New(answer.Run, answer.Attempts)
 	full.Server = conn.url
