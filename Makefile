@@ -22,7 +22,7 @@ $(EXAMPLE)/node_modules/.package-lock.json: $(EXAMPLE)/package-lock.json
 	touch $@
 
 test: $(EXAMPLE)/node_modules/.package-lock.json
-	scripts/need.sh adb gcc postgres
+	scripts/need.sh adb gcc postgres xmllint
 	$(TOOL) gotestsum --format pkgname-and-test-fails -- -race -timeout 20m ./...
 
 bench: ## the queue beside River and the databases' own limits: half an hour

@@ -120,4 +120,6 @@ type TestResult struct {
 	File       string     `json:"file,omitempty" doc:"where the test, or its error, is"`
 	Line       int        `json:"line,omitempty"`
 	Column     int        `json:"column,omitempty"`
+
+	Quarantined bool `json:"quarantined,omitempty" doc:"it failed, and does not count; the server says so"`
 }

@@ -11,8 +11,12 @@ const (
 
 	CauseNoTestsMatched  Cause = "no_tests_matched"
 	CauseAllTestsSkipped Cause = "all_tests_skipped"
-	CauseProjectInvalid  Cause = "project_invalid"
-	CauseBadBuild        Cause = "bad_build"
+
+	// CauseAllTestsQuarantined is that of a job that passed without a test that counts.
+	CauseAllTestsQuarantined Cause = "all_tests_quarantined"
+
+	CauseProjectInvalid Cause = "project_invalid"
+	CauseBadBuild       Cause = "bad_build"
 
 	CauseDeviceOffline     Cause = "device_offline"
 	CauseDeviceHung        Cause = "device_hung"
@@ -33,6 +37,8 @@ const (
 	CauseCloudRefused      Cause = "cloud_refused"
 
 	CauseCanceled     Cause = "canceled"
+	CauseRunStopped   Cause = "run_stopped"
+	CauseSuperseded   Cause = "superseded"
 	CauseHandedBack   Cause = "handed_back"
 	CauseNotDelivered Cause = "not_delivered"
 )
@@ -48,10 +54,11 @@ var causes = map[Cause]causeFacts{
 	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log"},
 	CauseAppCrashed:   {advice: "the app under test died; read the device log"},
 
-	CauseNoTestsMatched:  {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
-	CauseAllTestsSkipped: {advice: "the spec ran no test: every one is marked as skipped", final: true},
-	CauseProjectInvalid:  {advice: "mend the test project as the message says and submit again", final: true},
-	CauseBadBuild:        {advice: "the build cannot be installed on any device: build it again", final: true},
+	CauseNoTestsMatched:      {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
+	CauseAllTestsSkipped:     {advice: "the spec ran no test: every one is marked as skipped", final: true},
+	CauseAllTestsQuarantined: {advice: "every test that passed or failed is quarantined: see qgjob flaky", final: true},
+	CauseProjectInvalid:      {advice: "mend the test project as the message says and submit again", final: true},
+	CauseBadBuild:            {advice: "the build cannot be installed on any device: build it again", final: true},
 
 	CauseDeviceOffline:     {advice: "check the cable, the battery and adb devices"},
 	CauseDeviceHung:        {advice: "reboot the device"},
@@ -72,6 +79,8 @@ var causes = map[Cause]causeFacts{
 	CauseCloudRefused:      {advice: "check the worker's credentials for the cloud, and the account's plan"},
 
 	CauseCanceled:     {advice: "somebody canceled it"},
+	CauseRunStopped:   {advice: "its run reached the number of failures that it was submitted with (--max-failures)"},
+	CauseSuperseded:   {advice: "a newer run of its branch took over (--cancel-previous)"},
 	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},
 	CauseNotDelivered: {advice: "its worker never received it; it runs again", free: true},
 }

@@ -26,11 +26,15 @@ var arrows = map[string][]string{
 	"cmd/qgjob": {"internal/cli"},
 
 	"internal/cli":      {"any"},
-	"internal/server":   {"internal/store", "internal/blob", "internal/api", "internal/build"},
-	"internal/store":    {"internal/sched"},
+	"internal/server":   {"internal/store", "internal/blob", "internal/api", "internal/build", "internal/flaky", "internal/webhook"},
+	"internal/store":    {"internal/sched", "internal/flaky"},
 	"internal/sched":    {},
 	"internal/simulate": {"internal/sched"},
 	"internal/api":      {},
+	"internal/webhook":  {},
+	"internal/report":   {},
+	"internal/flaky":    {},
+	"internal/github":   {},
 	"internal/blob":     {},
 
 	"internal/agent":               {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/api"},
@@ -50,10 +54,10 @@ var arrows = map[string][]string{
 }
 
 // standardOnly are the packages that need nothing but Go's own.
-var standardOnly = []string{".", "internal/sched", "internal/simulate"}
+var standardOnly = []string{".", "internal/sched", "internal/simulate", "internal/flaky"}
 
 // clockless are the packages that never ask for the time: it is given to them.
-var clockless = []string{".", "internal/sched", "internal/simulate", "internal/store"}
+var clockless = []string{".", "internal/sched", "internal/simulate", "internal/store", "internal/flaky", "internal/report"}
 
 // maxDepth is the longest chain of imports within the module, from cmd/qgjob down to the root package.
 const maxDepth = 5

@@ -12,6 +12,7 @@ type Job struct {
 	OrgID        string `json:"org_id" doc:"organization"`
 	AppVersionID string `json:"app_version_id" doc:"app version under test, within the organization"`
 	TestPath     string `json:"test_path" doc:"spec file, relative to the test project"`
+	Shard        string `json:"shard,omitempty" doc:"the part of the spec that this job runs, as 2/3; empty: all of it"`
 	Priority     int    `json:"priority" doc:"0 (most urgent) to 1000"`
 	Target       Target `json:"target" enum:"any,device,emulator,browserstack" doc:"kind of device asked for; any is any own phone or emulator"`
 
@@ -24,6 +25,8 @@ type Job struct {
 	Cause   Cause    `json:"cause,omitempty" doc:"why the verdict is not passed, as a stable name"`
 	Message string   `json:"message,omitempty" doc:"what was seen and what to do about it"`
 	Flaky   bool     `json:"flaky,omitempty" doc:"passed, but only at a retry"`
+
+	Quarantined int `json:"quarantined,omitempty" doc:"tests that failed and do not count"`
 
 	Attempts     int        `json:"attempts" doc:"attempts so far"`
 	TestFailures int        `json:"test_failures" doc:"attempts that spent the test's retry budget (2 retries)"`

@@ -29,10 +29,11 @@ const (
 	InfraRetries = 3
 )
 
-// Limits of what a submit may carry, in bytes.
+// Limits of what a submit may carry; lengths are in bytes.
 const (
 	MaxIDLength       = 200
 	MaxTestPathLength = 1024
+	MaxShards         = 100 // parts of one spec
 )
 
 // Target is the kind of device that a job asks for.
@@ -120,6 +121,19 @@ func CleanTestPath(p string) (string, error) {
 		return "", Errorf(CodeInvalid, "test_path %q leaves the test project: name a spec file inside it", p)
 	}
 	return clean, nil
+}
+
+// CheckShard refuses what is not part/parts with 1 <= part <= parts <= MaxShards, such as 2/3. Empty is all of a spec.
+func CheckShard(shard string) error {
+	if shard == "" {
+		return nil
+	}
+	var part, parts int
+	if n, err := fmt.Sscanf(shard, "%d/%d", &part, &parts); n != 2 || err != nil ||
+		fmt.Sprintf("%d/%d", part, parts) != shard || part < 1 || part > parts || parts > MaxShards {
+		return Errorf(CodeInvalid, "shard %.40q is no part of a spec: use part/parts, such as 2/3, with at most %d parts", shard, MaxShards)
+	}
+	return nil
 }
 
 // CheckSHA256 refuses anything but a SHA-256 in lower-case hexadecimal.

@@ -7,10 +7,24 @@ type Run struct {
 	ID           string    `json:"id" doc:"UUID of the run"`
 	OrgID        string    `json:"org_id"`
 	AppVersionID string    `json:"app_version_id"`
-	PreviousID   string    `json:"previous_id,omitempty" doc:"the run of the same CI step that this one repeats"`
+	PreviousID   string    `json:"previous_id,omitempty" doc:"the run that this one repeats"`
 	SubmittedAt  time.Time `json:"submitted_at"`
 	State        JobState  `json:"state" doc:"queued, running or canceling while a job is; then the verdict"`
+	MaxFailures  int       `json:"max_failures,omitempty" doc:"the run is stopped once so many of its jobs failed or errored; 0: never"`
+	CI           *CI       `json:"ci,omitempty" doc:"where the run came from, when a CI system submitted it"`
 	Jobs         []Job     `json:"jobs" nullable:"false"`
+}
+
+// CI is what a CI system says of the run that submitted. Every field may be empty.
+type CI struct {
+	System      string `json:"system,omitempty" maxLength:"64" doc:"github, gitlab, buildkite, jenkins, ..."`
+	Repository  string `json:"repository,omitempty" maxLength:"400"`
+	Commit      string `json:"commit,omitempty" maxLength:"64"`
+	Branch      string `json:"branch,omitempty" maxLength:"400" doc:"the branch under test; of a pull request, the one it comes from"`
+	PullRequest string `json:"pull_request,omitempty" maxLength:"64" doc:"its number"`
+	Actor       string `json:"actor,omitempty" maxLength:"200" doc:"who or what started the CI's run"`
+	Workflow    string `json:"workflow,omitempty" maxLength:"400" doc:"workflow, pipeline or job: runs of one branch and workflow follow each other"`
+	URL         string `json:"url,omitempty" maxLength:"1000" doc:"the CI's run, to look at"`
 }
 
 // RunState is the state of a run with jobs in the given states. While any job has no verdict the run is

@@ -13,6 +13,7 @@ packages() {
   case $1 in
     gcc) echo gcc libc6-dev ;;
     postgres) echo postgresql ;;
+    xmllint) echo libxml2-utils ;;
     *) echo "$1" ;;
   esac
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // fakeWorker is `fakeworker OUTCOME...`: a worker that speaks the worker's protocol and has one device and no
 // phone. It takes one job after the other, reports the outcomes in their order, and leaves. An outcome is
 // passed, failed, timed_out; CAUSE, an error with that cause; hold, which runs
-// until it is told to cancel; or vanish, which takes a job and ends without a word.
+// until it is told to cancel; vanish, which takes a job and ends without a word; or die, which begins it first.
 func fakeWorker() {
 	w := &fake{client: &api.Client{BaseURL: os.Getenv("QGJOB_URL"), Patience: time.Minute}, id: uuid.NewString()}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
@@ -32,6 +33,9 @@ type fake struct {
 	id     string
 	seq    int64
 }
+
+// errDied ends a worker in the middle of a job.
+var errDied = errors.New("died")
 
 const fakeDevice = "FAKE0001"
 
@@ -104,6 +108,9 @@ func (w *fake) report(ctx context.Context, a api.Assignment, outcome string) err
 	leases := []api.Lease{a.Lease}
 	if _, err := w.client.AppendLog(ctx, a.Lease, 0, fmt.Appendf(nil, "attempt %d: \x1b[31m%s\x1b[39m\n", a.Number, outcome)); err != nil {
 		return err
+	}
+	if outcome == "die" {
+		return errDied
 	}
 	if outcome == "hold" {
 		for {

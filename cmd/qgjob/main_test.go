@@ -126,7 +126,7 @@ func (s *scriptServer) end(sig syscall.Signal) error {
 }
 
 // awaitJob is `awaitjob STATE TEST`: it waits until there is a job of that test and the newest one has been
-// in that state, and puts its id into JOB.
+// in that state, and puts its id into JOB and its run's into RUN.
 func awaitJob(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: awaitjob STATE TEST")
@@ -134,14 +134,14 @@ func awaitJob(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	client := &api.Client{BaseURL: ts.Getenv("QGJOB_URL")}
-	id := ""
+	id, run := "", ""
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for id == "" {
 		list, err := client.Jobs(ctx, api.JobQuery{})
 		ts.Check(err)
 		if at := slices.IndexFunc(list.Jobs, func(j qgjob.Job) bool { return j.TestPath == args[1] }); at >= 0 {
-			id = list.Jobs[at].ID
+			id, run = list.Jobs[at].ID, list.Jobs[at].RunID
 			break
 		}
 		<-again.C
@@ -153,6 +153,7 @@ func awaitJob(ts *testscript.TestScript, neg bool, args []string) {
 		return nil
 	})))
 	ts.Setenv("JOB", id)
+	ts.Setenv("RUN", run)
 }
 
 // errSeen ends a watch that saw what it looked for.

@@ -104,7 +104,7 @@ func moved(path, from, to string) string {
 // Run implements Runner.
 func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
 	result, evidence, err := appwright.Run{
-		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec,
+		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec, Shard: t.Shard,
 		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
 		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities, Cloud: on.Endpoint.Cloud},
 		App: appwright.App{

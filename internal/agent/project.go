@@ -40,7 +40,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	r.task = Task{
 		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, "artifacts"),
 		CacheDir: filepath.Join(a.o.DataDir, "dependencies"),
-		Spec:     at.Job.TestPath, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
+		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
 	}
 	if r.task.Project == "" {
 		r.task.Project = a.o.Project

@@ -27,6 +27,7 @@ type Task struct {
 	ArtifactsDir string // for what the run makes, removed when the attempt has ended
 	CacheDir     string // for dependencies, shared by all workers of a data directory
 	Spec         string // relative to Dir, with forward slashes
+	Shard        string // part/parts of the spec's tests; empty: all of them
 	ConfigPath   string // "": appwright.config.ts or .js
 	Project      string // of Playwright; "" takes the one that fits Kind
 	Kind         qgjob.Target

@@ -30,6 +30,73 @@ func (c *Client) Run(ctx context.Context, id string) (qgjob.Run, error) {
 	return run, err
 }
 
+// CancelRun asks for every job of a run to be canceled that has no verdict, and returns the run as it is now.
+func (c *Client) CancelRun(ctx context.Context, id string) (qgjob.Run, error) {
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/runs/" + escape(id) + "/cancel"}, &run)
+	return run, err
+}
+
+// RetryRun makes a new run of a run's jobs. Without a key it makes one, as Submit does.
+func (c *Client) RetryRun(ctx context.Context, id string, r RetryRequest) (qgjob.Run, error) {
+	if r.IdempotencyKey == "" {
+		r.IdempotencyKey = rand.Text()
+	}
+	var run qgjob.Run
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/runs/" + escape(id) + "/retry", in: r}, &run)
+	return run, err
+}
+
+// RunReport returns a run with the attempts of all its jobs.
+func (c *Client) RunReport(ctx context.Context, id string) (RunReport, error) {
+	var report RunReport
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/runs/" + escape(id) + "/report"}, &report)
+	return report, err
+}
+
+// Flaky returns what the newest jobs of an organization say of its tests.
+func (c *Client) Flaky(ctx context.Context, org string) (TestHistories, error) {
+	var list TestHistories
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/flaky", query: url.Values{"org_id": {org}}}, &list)
+	return list, err
+}
+
+// Quarantine lets a test run without counting.
+func (c *Client) Quarantine(ctx context.Context, r QuarantineRequest) error {
+	return c.call(ctx, request{method: http.MethodPut, path: "/v1/quarantine", in: r}, nil)
+}
+
+// Release lets a test count again. CodeNotFound: it is not quarantined.
+func (c *Client) Release(ctx context.Context, r ReleaseRequest) error {
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/quarantine/release", in: r}, nil)
+}
+
+// AddWebhook registers a webhook. It is not repeated: each request makes one, with a secret of its own.
+func (c *Client) AddWebhook(ctx context.Context, r WebhookRequest) (WebhookAdded, error) {
+	var added WebhookAdded
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/webhooks", in: r, once: true}, &added)
+	return added, err
+}
+
+// Webhooks returns an organization's webhooks, without their secrets.
+func (c *Client) Webhooks(ctx context.Context, org string) (WebhookList, error) {
+	var list WebhookList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/webhooks", query: url.Values{"org_id": {org}}}, &list)
+	return list, err
+}
+
+// RemoveWebhook forgets a webhook and its deliveries.
+func (c *Client) RemoveWebhook(ctx context.Context, id string) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: "/v1/webhooks/" + escape(id)}, nil)
+}
+
+// Deliveries returns what a webhook was told, newest first.
+func (c *Client) Deliveries(ctx context.Context, webhookID string) (DeliveryList, error) {
+	var list DeliveryList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/webhooks/" + escape(webhookID) + "/deliveries"}, &list)
+	return list, err
+}
+
 // JobQuery selects jobs. Empty fields select all.
 type JobQuery struct {
 	OrgID        string
@@ -190,6 +257,19 @@ func (c *Client) WatchJob(ctx context.Context, id string, after int, f func(qgjo
 		}
 		after = e.Seq
 		return e.State.IsVerdict(), f(e)
+	})
+}
+
+// WatchRun calls f with the state of a run and its jobs as they are, then with those that changed, until the
+// run has its verdict. It reconnects as WatchJob does, and then all jobs come again.
+func (c *Client) WatchRun(ctx context.Context, id string, f func(RunChange) error) error {
+	open := func() request { return request{method: http.MethodGet, path: "/v1/runs/" + escape(id) + "/events"} }
+	return c.watch(ctx, open, func(data []byte) (bool, error) {
+		var change RunChange
+		if err := json.Unmarshal(data, &change); err != nil {
+			return false, qgjob.Errorf(qgjob.CodeInternal, "a change of run %s cannot be read: %w", id, err)
+		}
+		return change.State.IsVerdict(), f(change)
 	})
 }
 

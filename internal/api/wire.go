@@ -67,6 +67,10 @@ type SubmitRequest struct {
 	Project      string `json:"project,omitempty" maxLength:"200" doc:"Playwright project to run"`
 	ConfigPath   string `json:"config_path,omitempty" maxLength:"1024" doc:"AppWright config, relative to the test project"`
 
+	CI             *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
+	MaxFailures    int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
+	CancelPrevious bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
+
 	IdempotencyKey string `json:"idempotency_key,omitempty" maxLength:"255" doc:"the same key with the same body names the same run, for seven days; empty: every request makes a run"`
 	RepeatFailed   bool   `json:"repeat_failed,omitempty" doc:"the key matches only a run that is live or passed: a repetition of a failed one makes a new run, linked to it"`
 }
@@ -74,8 +78,73 @@ type SubmitRequest struct {
 // JobSpec is one job of a submit.
 type JobSpec struct {
 	TestPath string `json:"test_path" doc:"spec file, relative to the test project"`
+	Shard    string `json:"shard,omitempty" maxLength:"16" doc:"part of the spec to run, as 2/3; default all of it"`
 	Priority *int   `json:"priority,omitempty" doc:"0 (most urgent) to 1000; default 1"`
 	Target   string `json:"target,omitempty" doc:"device, emulator or browserstack; default any own phone or emulator"`
+}
+
+// RetryRequest makes a new run of a run's jobs: POST /v1/runs/{id}/retry. Bundle, build and CI facts are the
+// first run's.
+type RetryRequest struct {
+	Failed         bool   `json:"failed,omitempty" doc:"only the jobs that did not pass; a run that has no such job is refused"`
+	IdempotencyKey string `json:"idempotency_key,omitempty" maxLength:"255" doc:"as of a submit"`
+}
+
+// RunChange is the data of one event of GET /v1/runs/{id}/events.
+type RunChange struct {
+	State qgjob.JobState `json:"state" doc:"of the run"`
+	Jobs  []qgjob.Job    `json:"jobs" nullable:"false" doc:"the jobs that changed; in the first event of a connection all of them"`
+}
+
+// RunReport is a run with everything that its reports are made of: GET /v1/runs/{id}/report.
+type RunReport struct {
+	Run      qgjob.Run       `json:"run"`
+	Attempts []qgjob.Attempt `json:"attempts" nullable:"false" doc:"of all jobs; those of one job together and in their order"`
+}
+
+// QuarantineRequest lets a test run without counting: PUT /v1/quarantine.
+type QuarantineRequest struct {
+	OrgID    string `json:"org_id"`
+	TestPath string `json:"test_path"`
+	Title    string `json:"title" minLength:"1" maxLength:"2000" doc:"describe blocks and title, joined with ' > '"`
+	Reason   string `json:"reason,omitempty" maxLength:"1000"`
+}
+
+// ReleaseRequest lets a test count again: POST /v1/quarantine/release.
+type ReleaseRequest struct {
+	OrgID    string `json:"org_id"`
+	TestPath string `json:"test_path"`
+	Title    string `json:"title" minLength:"1" maxLength:"2000"`
+}
+
+// TestHistories is what is known of an organization's tests, the most probably failing first, and which of
+// them are quarantined: GET /v1/flaky.
+type TestHistories struct {
+	Tests      []qgjob.TestHistory `json:"tests" nullable:"false"`
+	Quarantine []qgjob.Quarantine  `json:"quarantine" nullable:"false"`
+}
+
+// WebhookRequest registers a webhook: POST /v1/webhooks.
+type WebhookRequest struct {
+	OrgID  string              `json:"org_id"`
+	URL    string              `json:"url" maxLength:"2000" doc:"of the receiver, http or https"`
+	Format qgjob.WebhookFormat `json:"format,omitempty" enum:"json,slack" doc:"default json"`
+}
+
+// WebhookAdded is a new webhook with its secret, which is told this once.
+type WebhookAdded struct {
+	qgjob.Webhook
+	Secret string `json:"secret" doc:"deliveries are signed with it"`
+}
+
+// WebhookList is an organization's webhooks: GET /v1/webhooks.
+type WebhookList struct {
+	Webhooks []qgjob.Webhook `json:"webhooks" nullable:"false"`
+}
+
+// DeliveryList is what a webhook was told, newest first: GET /v1/webhooks/{id}/deliveries.
+type DeliveryList struct {
+	Deliveries []qgjob.Delivery `json:"deliveries" nullable:"false"`
 }
 
 // JobDetail is a job with its whole life: GET /v1/jobs/{id}.

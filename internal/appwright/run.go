@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,7 @@ type Run struct {
 	ConfigPath string // absolute, as Inspect found it
 	Playwright string // name of the Playwright project, as Choose returned it
 	Spec       string // relative to ProjectDir, with forward slashes
+	Shard      string // part/parts of the spec's tests; empty: all of them
 
 	WorkDir      string // empty or missing; private to this run, and the caller's to remove
 	ArtifactsDir string // what is to be kept is put here: report, blob report, the tests' output
@@ -148,15 +150,18 @@ func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (o
 // split again at spaces, and do nothing else. --project takes several values, so it comes last. The config's
 // share of a shard, and a test.only that was left in the spec, would pass tests over in silence.
 func (r Run) arguments(t tools) []string {
-	return []string{
+	shard := []string{"--shard=1/1"}
+	if r.Shard != "" { // Playwright splits a file only when its tests may run beside each other
+		shard = []string{"--shard=" + r.Shard, "--fully-parallel"}
+	}
+	return slices.Concat([]string{
 		"test", specPattern(filepath.Join(r.ProjectDir, filepath.FromSlash(r.Spec))),
 		"--config", r.ConfigPath,
-		"--workers=1", "--retries=0", "--shard=1/1", "--forbid-only",
+		"--workers=1", "--retries=0", "--forbid-only",
 		"--timeout=" + strconv.FormatInt(r.TestTimeout.Milliseconds(), 10),
 		"--reporter=" + t.path("reporter.cjs") + ",list,json,blob",
 		"--output", r.artifact("test-results"),
-		"--project", r.Playwright,
-	}
+	}, shard, []string{"--project", r.Playwright})
 }
 
 // regexpSpecial are the characters that mean something in a JavaScript regular expression.

@@ -14,6 +14,7 @@ import (
 type cancelOptions struct {
 	connection
 	job         jobID
+	runID       runID
 	noWait      bool
 	waitTimeout time.Duration
 	json        bool
@@ -23,14 +24,19 @@ func (p *program) cancelCommand() *cobra.Command {
 	var o cancelOptions
 	cmd := &cobra.Command{
 		Use:   "cancel",
-		Short: "Cancel a job, also while it runs",
-		Long: `Cancel takes a queued job out of the queue and ends the test of a running one. It waits until the
-device has stopped and exits 0 when the job is canceled. A job that has its verdict keeps it: exit code 2.`,
+		Short: "Cancel a job or a whole run, also while it runs",
+		Long: `Cancel takes a queued job (--job-id) out of the queue and ends the test of a running one. It waits until the
+device has stopped and exits 0 when the job is canceled. A job that has its verdict keeps it: exit code 2.
+
+With --run-id it cancels every job of a run that has no verdict, and exits 0 when they all are; a run that
+has its verdict keeps it: exit code 2.`,
 		Example: `  qgjob cancel --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804
-  qgjob cancel --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --no-wait`,
+  qgjob cancel --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --no-wait
+  qgjob cancel --run-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804`,
 	}
 	f := cmd.Flags()
 	o.job.flag(f)
+	o.runID.flag(f)
 	f.BoolVar(&o.noWait, "no-wait", false, "only request it")
 	f.DurationVar(&o.waitTimeout, "wait-timeout", 2*time.Minute, "how long to wait for the device to stop; exit code 21 after it")
 	f.BoolVar(&o.json, "json", false, "print the job as JSON")
@@ -44,7 +50,7 @@ device has stopped and exits 0 when the job is canceled. A job that has its verd
 }
 
 func (o *cancelOptions) parse() error {
-	if err := o.job.check(); err != nil {
+	if err := checkOneOf(&o.job, &o.runID); err != nil {
 		return err
 	}
 	if o.waitTimeout <= 0 {
@@ -56,6 +62,9 @@ func (o *cancelOptions) parse() error {
 func (o *cancelOptions) run(ctx context.Context, p *program) error {
 	ctx, interruption := p.interruptible(ctx)
 	defer interruption.stop()
+	if o.runID != "" {
+		return o.cancelRun(ctx, p)
+	}
 	job, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (qgjob.Job, error) { return c.Cancel(ctx, string(o.job)) })
 	if err != nil {
 		return o.explainMissing(ctx, err, "job "+string(o.job))
@@ -106,4 +115,41 @@ func (o *cancelOptions) await(ctx context.Context, p *program, job qgjob.Job) (q
 		d, err := c.Job(ctx, job.ID)
 		return d.Job, err
 	})
+}
+
+// cancelRun cancels the jobs of a run and waits until their devices have stopped.
+func (o *cancelOptions) cancelRun(ctx context.Context, p *program) error {
+	before, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (qgjob.Run, error) { return c.Run(ctx, string(o.runID)) })
+	if err != nil {
+		return o.explainMissing(ctx, err, "run "+string(o.runID))
+	}
+	if before.State.IsVerdict() {
+		return exitf(exitUsage, "run %s has its verdict already, %s: there is nothing to cancel", o.runID, before.State)
+	}
+	run, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (qgjob.Run, error) { return c.CancelRun(ctx, string(o.runID)) })
+	if err != nil {
+		return err
+	}
+	if !run.State.IsVerdict() && !o.noWait {
+		fmt.Fprintf(p.stderr, "Canceling run %s...\n", run.ID)
+		limited, end := context.WithTimeout(ctx, o.waitTimeout)
+		defer end()
+		err := o.client(o.waitTimeout).WatchRun(limited, run.ID, func(change api.RunChange) error {
+			run.State = change.State
+			return nil
+		})
+		switch {
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case limited.Err() != nil:
+			return exitf(exitNotFinished, "the devices of run %s have not stopped within %s; the cancel stays requested", o.runID, roughly(o.waitTimeout))
+		case err != nil:
+			return exitf(exitInfrastructure, "the cancel of run %s was requested, but its end cannot be seen: %v", run.ID, err)
+		}
+	}
+	if o.json {
+		return printJSON(p.stdout, run)
+	}
+	fmt.Fprintf(p.stdout, "Run status: %s\n", run.State)
+	return nil
 }

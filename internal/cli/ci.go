@@ -109,7 +109,7 @@ func (p *program) ciKey(r api.SubmitRequest) string {
 		for _, name := range c.extra {
 			parts[name] = p.env(name)
 		}
-		r.IdempotencyKey, r.RepeatFailed = "", false
+		r.IdempotencyKey, r.RepeatFailed, r.CI = "", false, nil
 		identity, err := json.Marshal(struct {
 			System  string
 			Step    map[string]string

@@ -111,17 +111,41 @@ func within[T any](ctx context.Context, c *connection, request func(context.Cont
 type jobID string
 
 func (id *jobID) flag(flags *pflag.FlagSet) {
-	flags.StringVar((*string)(id), "job-id", "", "the job's `id`, as submit printed it (required)")
+	flags.StringVar((*string)(id), "job-id", "", "the job's `id`, as submit printed it")
 }
 
 func (id *jobID) check() error {
 	if *id == "" {
 		return exitf(exitUsage, "--job-id is missing: give the id that submit printed")
 	}
-	u, err := uuid.Parse(string(*id))
+	return checkUUID("job", (*string)(id))
+}
+
+// runID is the flag --run-id of the commands that take one.
+type runID string
+
+func (id *runID) flag(flags *pflag.FlagSet) {
+	flags.StringVar((*string)(id), "run-id", "", "the run's `id`, as submit printed it")
+}
+
+func (id *runID) check() error { return checkUUID("run", (*string)(id)) }
+
+func checkUUID(noun string, id *string) error {
+	u, err := uuid.Parse(*id)
 	if err != nil || len(*id) != 36 {
-		return exitf(exitUsage, "--job-id %.80q is no job id: give the id that submit printed, such as 02c57c1a-2f47-4e3e-b264-b30a7e92e804", string(*id))
+		return exitf(exitUsage, "--%[1]s-id %.80[2]q is no %[1]s id: give the id that submit printed, such as 02c57c1a-2f47-4e3e-b264-b30a7e92e804", noun, *id)
 	}
-	*id = jobID(u.String())
+	*id = u.String()
 	return nil
+}
+
+// checkOneOf wants a job's id or a run's.
+func checkOneOf(job *jobID, run *runID) error {
+	switch {
+	case *run != "" && *job != "":
+		return exitf(exitUsage, "--job-id and --run-id contradict each other: give one of them")
+	case *run != "":
+		return run.check()
+	}
+	return job.check()
 }

@@ -51,6 +51,9 @@ func exitHelp() string {
 func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
 	switch state {
 	case qgjob.Passed:
+		if cause == qgjob.CauseAllTestsQuarantined {
+			return exitNoTestMatched
+		}
 		return exitPassed
 	case qgjob.Failed:
 		return exitTestFailed
@@ -63,6 +66,27 @@ func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
 		return exitInfrastructure
 	}
 	return exitNotFinished
+}
+
+// runExit is the exit code for a run: never 0 unless every job of it passed.
+func runExit(run qgjob.Run) exitCode {
+	if run.State == qgjob.Passed {
+		for _, j := range run.Jobs {
+			if verdictExit(j.State, j.Cause) == exitPassed {
+				return exitPassed
+			}
+		}
+		return exitNoTestMatched // no test that counts was executed
+	}
+	if run.State != qgjob.Errored {
+		return verdictExit(run.State, "")
+	}
+	for _, j := range run.Jobs { // an errored run has an errored job; one that no missing test explains counts first
+		if j.State == qgjob.Errored && verdictExit(j.State, j.Cause) != exitNoTestMatched {
+			return exitInfrastructure
+		}
+	}
+	return exitNoTestMatched
 }
 
 // codeExits maps the codes of errors to exit codes: what another command line would mend is 2.

@@ -16,6 +16,7 @@ import (
 type listOptions struct {
 	connection
 	orgID, appVersionID string
+	runID               runID
 	state               string
 	limit               int
 	json                bool
@@ -28,11 +29,14 @@ func (p *program) listCommand() *cobra.Command {
 		Short: "List jobs, newest first",
 		Example: `  qgjob list
   qgjob list --org-id=qualgent --state=queued
+  qgjob list --run-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804
   qgjob list --app-version-id=xyz123 --limit=500 --json | jq -r '.jobs[].id'`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.orgID, "org-id", p.env("QGJOB_ORG"), "only this organization's; also QGJOB_ORG")
 	f.StringVar(&o.appVersionID, "app-version-id", "", "only this app version's")
+	o.runID.flag(f)
+	f.Lookup("run-id").Usage = "only the jobs of this run, by its `id`"
 	f.StringVar(&o.state, "state", "", "only these: queued, running, canceling, passed, failed, errored or canceled")
 	f.IntVar(&o.limit, "limit", 50, "at most so many")
 	f.BoolVar(&o.json, "json", false, "print JSON")
@@ -55,6 +59,11 @@ func (o *listOptions) parse() error {
 			return err
 		}
 	}
+	if o.runID != "" {
+		if err := o.runID.check(); err != nil {
+			return err
+		}
+	}
 	if o.state != "" && !slices.Contains(qgjob.JobStates, qgjob.JobState(o.state)) {
 		return exitf(exitUsage, "--state %q is unknown: use one of %v", o.state, qgjob.JobStates)
 	}
@@ -74,7 +83,7 @@ func (o *listOptions) run(ctx context.Context, p *program) error {
 	for len(all.Jobs) < o.limit {
 		page, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.JobList, error) {
 			return c.Jobs(ctx, api.JobQuery{
-				OrgID: o.orgID, AppVersionID: o.appVersionID, State: qgjob.JobState(o.state),
+				OrgID: o.orgID, AppVersionID: o.appVersionID, RunID: string(o.runID), State: qgjob.JobState(o.state),
 				Cursor: all.Next, Limit: min(listPage, o.limit-len(all.Jobs)),
 			})
 		})

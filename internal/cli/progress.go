@@ -37,11 +37,7 @@ func (s *screen) line(text string) {
 
 // status prints a job's state as the contract words it.
 func (s *screen) status(state qgjob.JobState) {
-	word := string(state)
-	if s.live {
-		word = wordStyle(word).Render(word)
-	}
-	s.line("Job status: " + word)
+	s.line("Job status: " + s.word(state))
 }
 
 // note says something to the person who waits; scripts do not see it.

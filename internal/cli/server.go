@@ -27,6 +27,8 @@ type serverOptions struct {
 	databaseURL string
 	tokenFile   string
 	lease       time.Duration
+	byRule      bool
+	privateHook bool
 }
 
 func (p *program) serverCommand() *cobra.Command {
@@ -56,6 +58,8 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` of the database and of uploaded files (default XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	f.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL to use instead of SQLite; also QGJOB_DATABASE_URL")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line")
+	f.BoolVar(&o.byRule, "quarantine-flaky", false, "quarantine tests that were flaky on two code states or more, until they are stable again")
+	f.BoolVar(&o.privateHook, "webhook-allow-private", false, "let webhooks reach private networks and this machine")
 	f.DurationVar(&o.lease, "lease", store.DefaultLease, "how long a silent worker keeps its jobs")
 }
 
@@ -130,7 +134,7 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 	if err != nil {
 		return nil, exitf(exitInfrastructure, "the database cannot be opened: %v", err)
 	}
-	s.server = server.New(server.Options{Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens})
+	s.server = server.New(server.Options{Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens, QuarantineFlaky: o.byRule, AllowPrivateWebhooks: o.privateHook})
 	return s, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -164,14 +163,15 @@ func readFile[T any](p *program, name string, read func(io.Reader, string) (T, [
 func (o *simulateOptions) write(r *simulate.Result, fleet simulate.Fleet) error {
 	if o.trace != "" {
 		err := writeFile(o.trace, func(w io.Writer) error {
-			lines := json.NewEncoder(w)
+			buffer := bufio.NewWriter(w)
+			lines := json.NewEncoder(buffer)
 			lines.SetEscapeHTML(false)
 			for _, a := range r.Trace {
 				if err := lines.Encode(a); err != nil {
 					return err
 				}
 			}
-			return nil
+			return buffer.Flush()
 		})
 		if err != nil {
 			return err
@@ -182,15 +182,6 @@ func (o *simulateOptions) write(r *simulate.Result, fleet simulate.Fleet) error 
 	}
 	title := fmt.Sprintf("%d jobs on %d devices, policy %s: %d installs", len(r.Trace), len(fleet.Devices), o.policy, r.Installs)
 	return writeFile(o.chart, func(w io.Writer) error { return simulate.Chart(w, r, fleet, title) })
-}
-
-func writeFile(name string, write func(io.Writer) error) error {
-	f, err := os.Create(name)
-	if err != nil {
-		return exitf(exitUsage, "%v", err)
-	}
-	b := bufio.NewWriter(f)
-	return errors.Join(write(b), b.Flush(), f.Close())
 }
 
 // print shows a table on a terminal; elsewhere JSON on stdout, for programs, and the table on stderr, for people.

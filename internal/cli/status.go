@@ -17,6 +17,8 @@ import (
 type statusOptions struct {
 	connection
 	job         jobID
+	runID       runID
+	reports     reportOptions
 	json        bool
 	wait        bool
 	waitTimeout time.Duration
@@ -27,26 +29,29 @@ func (p *program) statusCommand() *cobra.Command {
 	var o statusOptions
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "Show a job: its state, its attempts and its whole life",
-		Long: `Status shows a job. It exits 0 for any job that it could read, whatever the job's state, 20 when the
+		Short: "Show a job or a run: its state, its attempts and its whole life",
+		Long: `Status shows a job (--job-id) or a run (--run-id). It exits 0 for any that it could read, whatever its state, 20 when the
 server could not be asked, and 2 for an id that is malformed or unknown.
 
 With --exit-status it exits by the verdict, and with 21 while there is none. With --wait (or --watch) it
-shows the job's states until the verdict and then exits by it, as submit --wait does; it never cancels the job.
+shows the states until the verdict and then exits by it, as submit --wait does; it never cancels anything.
 
 ` + exitHelp(),
 		Example: `  qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804
   qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --wait
+  qgjob status --run-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --wait --junit=results.xml
   qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --json | jq .state
   qgjob status --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --exit-status && echo green`,
 	}
 	f := cmd.Flags()
 	o.job.flag(f)
-	f.BoolVar(&o.json, "json", false, "print JSON: the job, its attempts and its events")
+	o.runID.flag(f)
+	f.BoolVar(&o.json, "json", false, "print JSON: the job, its attempts and its events; or the run, its jobs, attempts and tests")
 	f.BoolVar(&o.wait, "wait", false, "wait for the verdict and exit by it")
 	f.BoolVar(&o.wait, "watch", false, "the same as --wait")
 	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long --wait waits")
 	f.BoolVar(&o.exitStatus, "exit-status", false, "exit by the verdict; 21 while there is none")
+	o.reports.flags(f)
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(); err != nil {
@@ -57,7 +62,7 @@ shows the job's states until the verdict and then exits by it, as submit --wait 
 }
 
 func (o *statusOptions) parse() error {
-	if err := o.job.check(); err != nil {
+	if err := checkOneOf(&o.job, &o.runID); err != nil {
 		return err
 	}
 	if o.waitTimeout <= 0 {
@@ -69,16 +74,53 @@ func (o *statusOptions) parse() error {
 func (o *statusOptions) run(ctx context.Context, p *program) error {
 	stopped, interruption := p.interruptible(ctx)
 	defer interruption.stop()
+	if o.runID != "" {
+		return o.showRun(ctx, stopped, interruption, p)
+	}
 	detail, err := readJob(stopped, &o.connection, o.job)
 	if err != nil {
 		return err
 	}
 	if o.wait {
-		if interruption.stop() != nil {
-			return exitWith(exitNotFinished)
-		}
-		return p.newWaiting(&o.connection, detail.Job, o.waitTimeout, o.json).run(ctx)
+		return o.await(ctx, interruption, p, newWaitedJob(detail.Job))
 	}
+	err = o.showJob(p, detail)
+	return o.reports.write(stopped, p, &o.connection, detail.RunID, err)
+}
+
+// await waits for a verdict. It never cancels.
+func (o *statusOptions) await(ctx context.Context, interruption *interruption, p *program, s subject) error {
+	if interruption.stop() != nil {
+		return exitWith(exitNotFinished)
+	}
+	w := p.newWaiting(&o.connection, s, o.waitTimeout, o.json)
+	w.reports = &o.reports
+	return w.run(ctx)
+}
+
+// showRun shows a run, or waits for its verdict.
+func (o *statusOptions) showRun(ctx, stopped context.Context, interruption *interruption, p *program) error {
+	full, err := readReport(stopped, &o.connection, string(o.runID), reachTime)
+	if err != nil {
+		return o.explainMissing(stopped, err, "run "+string(o.runID))
+	}
+	if o.wait {
+		return o.await(ctx, interruption, p, newWaitedRun(full.Run))
+	}
+	if o.json {
+		err = full.JSON(p.stdout)
+	} else {
+		fmt.Fprintf(p.stdout, "Run status: %s\n", full.Run.State)
+		err = p.printRun(full)
+		fmt.Fprintf(p.stdout, "Tests: %s\n", full.Totals)
+	}
+	if err == nil && o.exitStatus {
+		err = exitWith(runExit(full.Run))
+	}
+	return o.reports.write(stopped, p, &o.connection, string(o.runID), err)
+}
+
+func (o *statusOptions) showJob(p *program, detail api.JobDetail) (err error) {
 	if o.json {
 		err = printJSON(p.stdout, detail)
 	} else {
@@ -218,4 +260,32 @@ func waited(j qgjob.Job, now time.Time) time.Duration {
 		return j.EndedAt.Sub(j.SubmittedAt)
 	}
 	return now.Sub(j.SubmittedAt)
+}
+
+// waitCommand is status --wait as a command of its own.
+func (p *program) waitCommand() *cobra.Command {
+	o := statusOptions{wait: true}
+	cmd := &cobra.Command{
+		Use:   "wait",
+		Short: "Wait for the verdict of a job or a run and exit by it",
+		Long: `Wait shows the states of a job (--job-id) or a run (--run-id) until the verdict, and exits by it. It never
+cancels anything: an interrupt ends the wait only, with exit code 21.
+
+` + exitHelp(),
+		Example: `  qgjob wait --run-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --junit=results.xml
+  qgjob wait --job-id=02c57c1a-2f47-4e3e-b264-b30a7e92e804 --wait-timeout=30m`,
+	}
+	f := cmd.Flags()
+	o.job.flag(f)
+	o.runID.flag(f)
+	f.BoolVar(&o.json, "json", false, "print JSON, as status --json does, when there is a verdict")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long to wait")
+	o.reports.flags(f)
+	p.connectionFlags(f, &o.connection)
+	return command(cmd, func(ctx context.Context) error {
+		if err := o.parse(); err != nil {
+			return err
+		}
+		return o.run(ctx, p)
+	})
 }

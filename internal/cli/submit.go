@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,11 +24,19 @@ const defaultWait = 2 * time.Hour
 
 type submitOptions struct {
 	connection
-	orgID, appVersionID, test string
-	priority                  priority
-	target                    string
-	wait, noWait              bool
-	waitTimeout               time.Duration
+	orgID, appVersionID string
+	tests               []string
+	priority            priority
+	target              string
+	matrix              []string
+	shards              int
+	failFast            bool
+	maxFailures         int
+	cancelPrevious      bool
+	wait, noWait        bool
+	waitTimeout         time.Duration
+	reports             reportOptions
+	github              githubOptions
 
 	app              string
 	bundle, noBundle bool
@@ -38,7 +47,7 @@ type submitOptions struct {
 	json             bool
 
 	// Made by parse.
-	kind        qgjob.Target
+	targets     []qgjob.Target
 	projectRoot string // the project to pack; "" for none
 }
 
@@ -60,46 +69,33 @@ func (p *program) submitCommand() *cobra.Command {
 	o := submitOptions{priority: qgjob.DefaultPriority}
 	cmd := &cobra.Command{
 		Use:   "submit",
-		Short: "Submit a test, and wait for its verdict with --wait",
-		Long: `Submit queues one spec file of an AppWright project for one app version.
+		Short: "Submit tests, and wait for their verdict with --wait",
+		Long: `Submit queues spec files of an AppWright project for one app version: one, several (--test repeated), a
+pattern's or a whole folder's. Each is a job; together they are one run with one verdict, which is passed
+only when every job passed. What did not pass when it last ran on the branch comes first.
 
 In the directory of an AppWright project (package.json and appwright.config.ts) the project travels
 with the job, without what .gitignore names. Elsewhere the job runs in the worker's own project directory.
 
-A submit is repeated safely: one that is sent again because its answer was lost names the same job, and
-so does a CI step that is run again while its job is live or after it passed. A step whose job did not
+A submit is repeated safely: one that is sent again because its answer was lost names the same run, and
+so does a CI step that is run again while its run is live or after it passed. A step whose run did not
 pass runs it again.
 
-With --wait, Ctrl-C asks whether to cancel the job; a second one cancels it. In CI the first one, or
-SIGTERM, does.
+With --wait, Ctrl-C asks whether to cancel; a second one cancels. In CI the first one, or SIGTERM, does.
 
 ` + exitHelp(),
 		Example: `  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/onboarding.spec.js
   qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/onboarding.spec.js --priority=0 --target=device --wait
   qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/checkout.spec.js --app=app-release.apk --wait --wait-timeout=30m
+  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests --test='e2e/**/*.spec.ts' --wait --fail-fast
+  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests --matrix=target=device,emulator --wait --junit=results.xml
   QGJOB_ORG=qualgent qgjob submit --app-version-id=xyz123 --test=tests/checkout.spec.js --json`,
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.orgID, "org-id", p.env("QGJOB_ORG"), "organization (required); also QGJOB_ORG")
-	f.StringVar(&o.appVersionID, "app-version-id", "", "app version under test (required)")
-	f.StringVar(&o.test, "test", "", "spec `file`, relative to the test project (required)")
-	f.Var(&o.priority, "priority", "0 (most urgent) to 1000: a lower number is more urgent")
-	f.StringVar(&o.target, "target", "", "kind of device: device, emulator or browserstack (default any own phone or emulator)")
+	o.flags(p, cmd)
 	f.BoolVar(&o.wait, "wait", false, "wait for the verdict and exit by it")
-	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as the job is queued (the default)")
-	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long --wait waits; the job goes on after it")
-	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
-	f.BoolVar(&o.bundle, "bundle", false, "pack the test project (the default in a project's directory)")
-	f.BoolVar(&o.noBundle, "no-bundle", false, "pack nothing: the job runs in the worker's own project directory")
-	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project (default: the current one)")
-	f.StringVar(&o.config, "config", "", "AppWright config `file`, relative to the test project (default appwright.config.ts or .js)")
-	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
-	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "submits with the same `key` and content name the same job, for seven days")
-	f.BoolVar(&o.json, "json", false, "print the job as JSON, as status --json does")
-	p.connectionFlags(f, &o.connection)
+	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as the jobs are queued (the default)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
-	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
-	completeWords(cmd, "target", qgjob.TargetDevice, qgjob.TargetEmulator, qgjob.TargetBrowserStack)
 	return command(cmd, func(ctx context.Context) error {
 		o.keyGiven = f.Changed("idempotency-key")
 		if err := o.parse(); err != nil {
@@ -107,6 +103,36 @@ SIGTERM, does.
 		}
 		return o.run(ctx, p)
 	})
+}
+
+// flags adds the flags of every command that submits.
+func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.orgID, "org-id", p.env("QGJOB_ORG"), "organization (required); also QGJOB_ORG")
+	f.StringVar(&o.appVersionID, "app-version-id", "", "app version under test (required)")
+	f.StringArrayVar(&o.tests, "test", nil, "spec `file`, folder or pattern, relative to the test project (required; repeat for more)")
+	f.Var(&o.priority, "priority", "0 (most urgent) to 1000: a lower number is more urgent")
+	f.StringVar(&o.target, "target", "", "kind of device: device, emulator or browserstack (default any own phone or emulator)")
+	f.StringArrayVar(&o.matrix, "matrix", nil, "run each spec once for each `target=a,b`")
+	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
+	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
+	f.IntVar(&o.maxFailures, "max-failures", 0, "stop the run once so many of its jobs failed (default never)")
+	f.BoolVar(&o.cancelPrevious, "cancel-previous", false, "cancel what is left of the branch's older runs of this workflow; needs a CI that tells the branch, or QGJOB_BRANCH")
+	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long to wait for the verdict; the jobs go on after it")
+	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
+	f.BoolVar(&o.bundle, "bundle", false, "pack the test project (the default in a project's directory)")
+	f.BoolVar(&o.noBundle, "no-bundle", false, "pack nothing: the jobs run in the worker's own project directory")
+	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project (default: the current one)")
+	f.StringVar(&o.config, "config", "", "AppWright config `file`, relative to the test project (default appwright.config.ts or .js)")
+	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
+	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "submits with the same `key` and content name the same run, for seven days")
+	f.BoolVar(&o.json, "json", false, "print JSON: the job as status --json does, or the run")
+	o.reports.flags(f)
+	p.connectionFlags(f, &o.connection)
+	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
+	cmd.MarkFlagsMutuallyExclusive("target", "matrix")
+	cmd.MarkFlagsMutuallyExclusive("fail-fast", "max-failures")
+	completeWords(cmd, "target", qgjob.TargetDevice, qgjob.TargetEmulator, qgjob.TargetBrowserStack)
 }
 
 // parse checks everything that can be known without the server, and names the flag that is wrong.
@@ -119,14 +145,22 @@ func (o *submitOptions) parse() (err error) {
 			return err
 		}
 	}
-	if o.test == "" {
-		return exitf(exitUsage, "--test is missing: name a spec file of the project, for example tests/onboarding.spec.js")
+	if o.tests, err = cleanTests(o.tests); err != nil {
+		return err
 	}
-	if o.test, err = qgjob.CleanTestPath(o.test); err != nil {
-		return exitf(exitUsage, "--test: %v", err)
+	if o.targets, err = parseTargets(o.target, o.matrix); err != nil {
+		return err
 	}
-	if o.kind, err = qgjob.ParseTarget(o.target); err != nil {
-		return exitf(exitUsage, "--target: %v", err)
+	switch {
+	case o.shards < 0 || o.shards > qgjob.MaxShards:
+		return exitf(exitUsage, "--shard must be a number of parts from 2 to %d", qgjob.MaxShards)
+	case o.maxFailures < 0:
+		return exitf(exitUsage, "--max-failures must be at least 1; leave it out to run every job")
+	case o.failFast:
+		o.maxFailures = 1
+	}
+	if o.reports.wanted() && !o.wait {
+		return exitf(exitUsage, "reports are made of results: add --wait, or use 'qgjob wait' later")
 	}
 	if o.waitTimeout <= 0 {
 		return exitf(exitUsage, "--wait-timeout must be longer than 0, for example 30m")
@@ -135,6 +169,61 @@ func (o *submitOptions) parse() (err error) {
 		return exitf(exitUsage, "--idempotency-key must have 1 to 255 characters")
 	}
 	return o.parseProject()
+}
+
+// parseTargets are the kinds of device that each spec is to run on: --target's, or those of --matrix.
+func parseTargets(target string, matrix []string) ([]qgjob.Target, error) {
+	if len(matrix) == 0 {
+		kind, err := qgjob.ParseTarget(target)
+		if err != nil {
+			return nil, exitf(exitUsage, "--target: %v", err)
+		}
+		return []qgjob.Target{kind}, nil
+	}
+	var targets []qgjob.Target
+	for _, axis := range matrix {
+		name, values, ok := strings.Cut(axis, "=")
+		if !ok || name != "target" || values == "" {
+			return nil, exitf(exitUsage, "--matrix %q is no axis: use target=device,emulator", axis)
+		}
+		for value := range strings.SplitSeq(values, ",") {
+			kind, err := qgjob.ParseTarget(strings.TrimSpace(value))
+			if err != nil {
+				return nil, exitf(exitUsage, "--matrix: %v", err)
+			}
+			if !slices.Contains(targets, kind) {
+				targets = append(targets, kind)
+			}
+		}
+	}
+	return targets, nil
+}
+
+// maxJobs is how many jobs a run may have.
+const maxJobs = 10_000
+
+// jobs are the jobs of the given specs: each once for every target and part.
+func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
+	urgency := int(o.priority)
+	parts := []string{""}
+	if o.shards > 1 {
+		parts = nil
+		for i := range o.shards {
+			parts = append(parts, fmt.Sprintf("%d/%d", i+1, o.shards))
+		}
+	}
+	if n := len(specs) * len(o.targets) * len(parts); n > maxJobs {
+		return nil, exitf(exitUsage, "these are %d jobs: a run has at most %d; submit them in several runs", n, maxJobs)
+	}
+	var jobs []api.JobSpec
+	for _, spec := range specs {
+		for _, target := range o.targets {
+			for _, part := range parts {
+				jobs = append(jobs, api.JobSpec{TestPath: spec, Shard: part, Priority: &urgency, Target: string(target)})
+			}
+		}
+	}
+	return jobs, nil
 }
 
 func (o *submitOptions) parseProject() (err error) {
@@ -176,21 +265,59 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 	}
 	files.close()
 	signal := interruption.stop()
-	job := run.Jobs[0]
+	o.github.submitted(run)
 	if !o.json {
-		fmt.Fprintf(p.stdout, "Success! Job submitted: %s\n", job.ID)
+		p.printSubmitted(run)
 	}
 	if !o.wait {
 		return o.afterSubmit(ctx, p, run)
 	}
-	w := p.newWaiting(&o.connection, job, o.waitTimeout, o.json)
-	w.cancels, w.early = true, signal
-	return w.run(ctx)
+	s := subjectOf(run)
+	if o.github.on {
+		all := newWaitedRun(run)
+		all.logs = func(j qgjob.Job) string { return o.github.group(ctx, j) }
+		s = all
+	}
+	w := p.newWaiting(&o.connection, s, o.waitTimeout, o.json)
+	w.cancels, w.early, w.reports = true, signal, &o.reports
+	verdict := w.run(ctx)
+	if o.github.on {
+		o.github.report(context.WithoutCancel(ctx), run.ID)
+	}
+	return verdict
+}
+
+// subjectOf is what a command that waits for a run waits for: its one job, in the contract's words, or all.
+func subjectOf(run qgjob.Run) subject {
+	if len(run.Jobs) == 1 {
+		return newWaitedJob(run.Jobs[0])
+	}
+	return newWaitedRun(run)
+}
+
+// printSubmitted says what was submitted.
+func (p *program) printSubmitted(run qgjob.Run) {
+	if len(run.Jobs) == 1 {
+		fmt.Fprintf(p.stdout, "Success! Job submitted: %s\n", run.Jobs[0].ID)
+		return
+	}
+	fmt.Fprintf(p.stdout, "Success! Run submitted: %s\n", run.ID)
+	for _, j := range run.Jobs {
+		fmt.Fprintf(p.stdout, "Job submitted: %s | Test: %s\n", j.ID, jobName(j))
+	}
 }
 
 // afterSubmit is what a submit that does not wait says.
 func (o *submitOptions) afterSubmit(ctx context.Context, p *program, run qgjob.Run) error {
 	job := run.Jobs[0]
+	if len(run.Jobs) > 1 {
+		if o.json {
+			return printJSON(p.stdout, run)
+		}
+		fmt.Fprintf(p.stderr, "Priority: %d (0 is the most urgent, 1000 the least) | Jobs: %d | State: %s\n", job.Priority, len(run.Jobs), run.State)
+		fmt.Fprintf(p.stderr, "Follow it with: qgjob status --run-id=%s --wait\n", run.ID)
+		return nil
+	}
 	if o.json {
 		detail, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.JobDetail, error) {
 			return c.Job(ctx, job.ID)
@@ -207,10 +334,12 @@ func (o *submitOptions) afterSubmit(ctx context.Context, p *program, run qgjob.R
 
 // prepare makes the request and the files that travel with it.
 func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRequest, _ *submitFiles, err error) {
-	urgency := int(o.priority)
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
-		Jobs: []api.JobSpec{{TestPath: o.test, Priority: &urgency, Target: string(o.kind)}},
+		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious,
+	}
+	if o.cancelPrevious && (request.CI == nil || request.CI.Branch == "") {
+		return request, nil, exitf(exitUsage, "--cancel-previous needs to know the branch, and no CI tells it: set QGJOB_BRANCH")
 	}
 	files := &submitFiles{}
 	defer func() {
@@ -229,9 +358,13 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 			return request, nil, err
 		}
 		request.BundleSHA256 = files.bundle.SHA256
-		if !slices.Contains(files.packed, o.test) {
-			fmt.Fprintf(p.stderr, "Warning: %s is not among the %d files of the test project in %s (is it ignored by git?).\n", o.test, len(files.packed), o.projectRoot)
-		}
+	}
+	specs, err := o.specs(p, files.packed)
+	if err != nil {
+		return request, nil, err
+	}
+	if request.Jobs, err = o.jobs(specs); err != nil {
+		return request, nil, err
 	}
 	switch {
 	case o.keyGiven:
@@ -246,6 +379,25 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	return request, files, nil
 }
 
+// specs are the spec files that the tests name, among the files of the packed project where there is one.
+func (o *submitOptions) specs(p *program, packed []string) ([]string, error) {
+	if o.projectRoot == "" {
+		for _, test := range o.tests {
+			if isPattern(test) || test == "." {
+				return nil, exitf(exitUsage, "--test %s: a pattern needs the test project: run this in its directory, or name it with --project-dir", test)
+			}
+		}
+		return expandTests(o.tests, nil)
+	}
+	specs, err := expandTests(o.tests, packed)
+	for _, spec := range specs {
+		if !slices.Contains(packed, spec) {
+			fmt.Fprintf(p.stderr, "Warning: %s is not among the %d files of the test project in %s (is it ignored by git?).\n", spec, len(packed), o.projectRoot)
+		}
+	}
+	return specs, err
+}
+
 // submit sends the request. An interrupt does not cut it off at once: its answer decides whether there is
 // a job to cancel, so it is given two more seconds.
 func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitRequest) (qgjob.Run, error) {
@@ -257,8 +409,8 @@ func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitR
 	defer context.AfterFunc(stopped, func() { time.AfterFunc(2*time.Second, cancel) })()
 	run, err := o.client(reachTime).Submit(sending, request)
 	switch {
-	case err == nil && len(run.Jobs) != 1:
-		return run, exitf(exitInfrastructure, "the server answered the submit of 1 job with %d jobs", len(run.Jobs))
+	case err == nil && len(run.Jobs) != len(request.Jobs):
+		return run, exitf(exitInfrastructure, "the server answered the submit of %d jobs with %d jobs", len(request.Jobs), len(run.Jobs))
 	case qgjob.ErrorCode(err) == qgjob.CodeConflict && o.keyGiven:
 		return run, exitf(exitUsage, "--idempotency-key %q was used for another submit within seven days (%v): use a new key, or submit the same again", o.idempotencyKey, err)
 	case qgjob.ErrorCode(err) == qgjob.CodeUnavailable || sending.Err() != nil:

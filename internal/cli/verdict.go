@@ -29,7 +29,14 @@ func oneLine(s string) string { return strings.Join(strings.Fields(printable(s))
 func (s *screen) verdict(d api.JobDetail) {
 	switch d.State {
 	case qgjob.Passed:
+		if d.Cause == qgjob.CauseAllTestsQuarantined {
+			s.line("Sorry! No test counts: " + because(d.Cause, "every test that ran is quarantined") + ".")
+			return
+		}
 		s.line("Success! Test passed.")
+		if d.Quarantined > 0 {
+			s.note("%d quarantined tests failed and do not count.", d.Quarantined)
+		}
 		if d.Flaky {
 			s.note("It is flaky: it passed at attempt %d only.", d.Attempts)
 		}

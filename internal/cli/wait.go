@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,25 +22,37 @@ const (
 	noWorkerTime = 2 * time.Minute
 )
 
-// waiting is a command that waits for a job's verdict. Only its own goroutine, run, touches it and the screen;
-// the others bring it events, the server's health, and answers from the keyboard.
+// subject is what a waiting command waits for: a job or a run.
+type subject interface {
+	// names are the word for it, its id, and the run that reports are made of.
+	names() (noun, id, runID string)
+	// begin says what is waited for.
+	begin(*screen)
+	// watch brings news until the verdict, each as a function for the waiting goroutine: it shows the news and
+	// says whether they are the verdict. send's error ends it.
+	watch(ctx context.Context, c *api.Client, send func(news func(*screen) (over bool)) error) error
+	// now is its state, and what a live line shows beside it.
+	now() (state qgjob.JobState, details []string)
+	// finish shows the verdict and returns by it.
+	finish(ctx context.Context, w *waiting) error
+}
+
+// waiting is a command that waits for a verdict. Only its own goroutine, run, touches it, its subject and the
+// screen; the others bring it news, the server's health, and answers from the keyboard.
 type waiting struct {
 	p       *program
 	conn    *connection
-	job     qgjob.Job
+	subject subject
 	limit   time.Duration
 	json    bool
-	cancels bool      // an interrupt cancels the job; otherwise it only ends the wait
+	cancels bool      // an interrupt cancels the subject; otherwise it only ends the wait
 	early   os.Signal // a signal that came before the wait, nil for none
+	reports *reportOptions
 
-	screen   *screen
-	started  time.Time
-	state    qgjob.JobState
-	attempt  int
-	device   string
-	failures map[bool]int // attempts that are tried again: by the test's fault or not
-	workers  workerWatch
-	lost     bool // the server did not answer its last health check
+	screen  *screen
+	started time.Time
+	workers workerWatch
+	lost    bool // the server did not answer its last health check
 
 	asking        bool             // the question whether to cancel is on the screen
 	canceling     <-chan time.Time // ends the stay after a cancel was requested; nil before
@@ -48,10 +61,10 @@ type waiting struct {
 	loops         sync.WaitGroup
 }
 
-func (p *program) newWaiting(conn *connection, job qgjob.Job, limit time.Duration, json bool) *waiting {
+func (p *program) newWaiting(conn *connection, s subject, limit time.Duration, json bool) *waiting {
 	w := &waiting{
-		p: p, conn: conn, job: job, limit: limit, json: json,
-		screen: p.newScreen(), state: job.State, failures: map[bool]int{}, cancelAnswers: make(chan error, 1),
+		p: p, conn: conn, subject: s, limit: limit, json: json,
+		screen: p.newScreen(), cancelAnswers: make(chan error, 1),
 	}
 	if json {
 		w.screen = &screen{out: io.Discard, err: p.stderr}
@@ -59,18 +72,23 @@ func (p *program) newWaiting(conn *connection, job qgjob.Job, limit time.Duratio
 	return w
 }
 
-// run waits and returns by the verdict.
+// run waits and returns by the verdict. The reports that were asked for are written however the wait ended.
 func (w *waiting) run(ctx context.Context) error {
+	err := w.wait(ctx)
+	_, _, runID := w.subject.names()
+	return w.reports.write(context.WithoutCancel(ctx), w.p, w.conn, runID, err)
+}
+
+func (w *waiting) wait(ctx context.Context) error {
 	ctx, end := context.WithCancel(ctx)
 	defer w.loops.Wait()
 	defer end()
 	defer w.screen.clear()
 	w.started = time.Now()
-	w.screen.line(fmt.Sprintf("Waiting for job: %s | App Version: %s | Priority: %d | Test: %s to complete...",
-		w.job.ID, w.job.AppVersionID, w.job.Priority, w.job.TestPath))
+	w.subject.begin(w.screen)
 
-	events, watched := make(chan qgjob.Event), make(chan error, 1)
-	w.loops.Go(func() { watched <- w.watch(ctx, events) })
+	allNews, watched := make(chan func(*screen) bool), make(chan error, 1)
+	w.loops.Go(func() { watched <- w.watch(ctx, allNews) })
 	healths := make(chan healthReport)
 	w.loops.Go(func() { w.watchHealth(ctx, healths) })
 	w.keyboard = newKeyboard(w.p.stdin)
@@ -87,9 +105,9 @@ func (w *waiting) run(ctx context.Context) error {
 	}
 	for {
 		select {
-		case e := <-events:
-			if w.take(e); e.State.IsVerdict() {
-				return w.finish(ctx, e)
+		case news := <-allNews:
+			if over := news(w.screen); over {
+				return w.subject.finish(ctx, w)
 			}
 		case err := <-watched:
 			return w.watchFailed(err)
@@ -107,10 +125,10 @@ func (w *waiting) run(ctx context.Context) error {
 			}
 		case err := <-w.cancelAnswers:
 			if err != nil {
-				return exitf(exitInfrastructure, "job %s could not be canceled and goes on: %v\nTry again with: qgjob cancel --job-id=%s", w.job.ID, err, w.job.ID)
+				return exitf(exitInfrastructure, "%s could not be canceled and goes on: %v\nTry again with: qgjob cancel %s", w.name(), err, w.flag())
 			}
 		case <-w.canceling:
-			w.screen.note("The cancel of job %s was requested; its device is still stopping.", w.job.ID)
+			w.screen.note("The cancel of %s was requested; its device is still stopping.", w.name())
 			return exitWith(exitCanceled)
 		case <-limit.C:
 			return w.stopWaiting(fmt.Sprintf("Waited for %s.", roughly(w.limit)))
@@ -122,11 +140,22 @@ func (w *waiting) run(ctx context.Context) error {
 	}
 }
 
-// watch brings the events of the job's log, those from before first.
-func (w *waiting) watch(ctx context.Context, events chan<- qgjob.Event) error {
-	return w.conn.client(lostTime).WatchJob(ctx, w.job.ID, 0, func(e qgjob.Event) error {
+// name is what messages call the subject: job 02c5...
+func (w *waiting) name() string {
+	noun, id, _ := w.subject.names()
+	return noun + " " + id
+}
+
+// flag names the subject on another command line.
+func (w *waiting) flag() string {
+	noun, id, _ := w.subject.names()
+	return "--" + noun + "-id=" + id
+}
+
+func (w *waiting) watch(ctx context.Context, allNews chan<- func(*screen) bool) error {
+	return w.subject.watch(ctx, w.conn.client(lostTime), func(news func(*screen) bool) error {
 		select {
-		case events <- e:
+		case allNews <- news:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -135,39 +164,16 @@ func (w *waiting) watch(ctx context.Context, events chan<- qgjob.Event) error {
 }
 
 func (w *waiting) watchFailed(err error) error {
+	name := w.name()
 	switch {
 	case err == nil:
-		return exitf(exitInfrastructure, "the events of job %s ended without a verdict", w.job.ID)
+		return exitf(exitInfrastructure, "the events of %s ended without a verdict", name)
 	case unreachable(err):
-		return exitf(exitInfrastructure, "the server was lost for more than %s: %v\nThe job goes on with the server. Follow it with: qgjob status --job-id=%s --wait", roughly(lostTime), err, w.job.ID)
+		return exitf(exitInfrastructure, "the server was lost for more than %s: %v\nThe %s goes on with the server. Follow it with: qgjob status %s --wait", roughly(lostTime), err, name, w.flag())
 	case qgjob.ErrorCode(err) == qgjob.CodeNotFound:
-		return exitf(exitInfrastructure, "the server at %s does not know job %s any more: was it started with other data?", w.conn.url, w.job.ID)
+		return exitf(exitInfrastructure, "the server at %s does not know %s any more: was it started with other data?", w.conn.url, name)
 	}
-	return exitf(exitInfrastructure, "job %s cannot be followed: %v", w.job.ID, err)
-}
-
-// take shows an event.
-func (w *waiting) take(e qgjob.Event) {
-	w.state = e.State
-	if e.Attempt > 0 {
-		w.attempt = e.Attempt
-	}
-	w.device = ""
-	switch e.Trigger {
-	case qgjob.Assign:
-		w.device = e.DeviceID
-	case qgjob.Retry:
-		test := e.Outcome == qgjob.OutcomeFailed || e.Outcome == qgjob.OutcomeTimedOut
-		budget := qgjob.InfraRetries
-		if test {
-			budget = qgjob.TestRetries
-		}
-		w.failures[test]++
-		w.screen.note("Attempt %d %s on %s: %s. Retrying job... (%d/%d)", e.Attempt, e.Outcome, e.DeviceID, because(e.Cause, e.Message), w.failures[test], budget)
-	case qgjob.HandBack:
-		w.screen.note("Attempt %d ended without cost: %s.", e.Attempt, because(e.Cause, e.Message))
-	}
-	w.screen.status(e.State)
+	return exitf(exitInfrastructure, "%s cannot be followed: %v", name, err)
 }
 
 // draw redraws the live line, except while a question stands there.
@@ -175,44 +181,19 @@ func (w *waiting) draw() {
 	if w.asking {
 		return
 	}
-	details := []string{roughly(time.Since(w.started).Truncate(time.Second))}
-	if w.attempt > 1 {
-		details = append(details, fmt.Sprintf("attempt %d", w.attempt))
-	}
-	if w.device != "" {
-		details = append(details, w.device)
-	}
+	state, more := w.subject.now()
+	details := append([]string{roughly(time.Since(w.started).Truncate(time.Second))}, more...)
 	if w.lost {
 		details = append(details, "server lost")
 	}
-	w.screen.progress(w.state, details...)
+	w.screen.progress(state, details...)
 }
 
-// finish says the verdict and returns by it.
-func (w *waiting) finish(ctx context.Context, e qgjob.Event) error {
-	detail, err := within(ctx, w.conn, func(ctx context.Context, c *api.Client) (api.JobDetail, error) { return c.Job(ctx, w.job.ID) })
-	code := verdictExit(e.State, e.Cause)
-	if w.json {
-		if err != nil {
-			return err
-		}
-		if err := printJSON(w.p.stdout, detail); err != nil {
-			return err
-		}
-		return exitWith(code)
-	}
-	if err != nil { // the event says enough
-		detail.Job = w.job
-		detail.State, detail.Cause, detail.Message = e.State, e.Cause, e.Message
-	}
-	w.screen.verdict(detail)
-	return exitWith(code)
-}
-
-// stopWaiting leaves the job alone and says how to come back to it.
+// stopWaiting leaves the subject alone and says how to come back to it.
 func (w *waiting) stopWaiting(why string) error {
-	w.screen.note("%s Job %s is %s and goes on.", why, w.job.ID, w.state)
-	w.screen.note("Follow it with: qgjob status --job-id=%s --wait", w.job.ID)
+	state, _ := w.subject.now()
+	w.screen.note("%s %s is %s and goes on.", why, capitalized(w.name()), state)
+	w.screen.note("Follow it with: qgjob status %s --wait", w.flag())
 	return exitWith(exitNotFinished)
 }
 
@@ -222,11 +203,11 @@ func (w *waiting) interrupt(ctx context.Context, sig os.Signal) error {
 	case !w.cancels:
 		return w.stopWaiting("Stopped by " + signalName(sig) + ".")
 	case w.canceling != nil:
-		w.screen.note("The cancel of job %s was requested.", w.job.ID)
+		w.screen.note("The cancel of %s was requested.", w.name())
 		return exitWith(exitCanceled)
 	case sig == os.Interrupt && !w.asking && w.p.interactive():
 		w.asking = true
-		w.screen.note("Cancel job %s? [y] cancel it, [n] leave it running and stop waiting, [Enter] go on waiting. Ctrl-C again cancels it.", w.job.ID)
+		w.screen.note("Cancel %s? [y] cancel it, [n] leave it running and stop waiting, [Enter] go on waiting. Ctrl-C again cancels it.", w.name())
 		w.keyboard.start(&w.loops)
 		return nil
 	}
@@ -250,18 +231,29 @@ func (w *waiting) answered(ctx context.Context, answer string) error {
 	return nil
 }
 
-// requestCancel asks the server to cancel the job; run goes on so that the end is seen, for cancelTime at most.
+// requestCancel asks the server to cancel the subject; run goes on so that the end is seen, for cancelTime at most.
 func (w *waiting) requestCancel(ctx context.Context) {
 	w.asking = false
-	w.screen.note("Canceling job %s...", w.job.ID)
+	w.screen.note("Canceling %s...", w.name())
 	w.canceling = time.After(cancelTime)
 	w.loops.Go(func() {
 		ctx, end := context.WithTimeout(ctx, cancelTime-500*time.Millisecond)
 		defer end()
-		_, err := w.conn.client(cancelTime).Cancel(ctx, w.job.ID)
-		w.cancelAnswers <- err
+		w.cancelAnswers <- w.cancel(ctx, w.conn.client(cancelTime))
 	})
 }
+
+func (w *waiting) cancel(ctx context.Context, c *api.Client) (err error) {
+	if noun, id, _ := w.subject.names(); noun == "run" {
+		_, err = c.CancelRun(ctx, id)
+	} else {
+		_, err = c.Cancel(ctx, id)
+	}
+	return err
+}
+
+// capitalized is a text that begins a sentence.
+func capitalized(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // healthReport is one look at the server's health.
 type healthReport struct {
@@ -306,10 +298,12 @@ func (w *waiting) takeHealth(h healthReport, now time.Time) error {
 	}
 	say, giveUp := w.workers.look(h.health.Workers, now)
 	if say {
-		w.screen.note("No worker has been alive for %s: job %s waits until one starts. Start one with: qgjob worker --url=%s", roughly(w.workers.gone), w.job.ID, w.conn.url)
+		w.screen.note("No worker has been alive for %s: %s waits until one starts. Start one with: qgjob worker --url=%s", roughly(w.workers.gone), w.name(), w.conn.url)
 	}
 	if giveUp && w.p.inCI() {
-		return exitf(exitInfrastructure, "no worker has been alive for %s: job %s stays %s.\nStart a worker ('qgjob worker --forever') and follow the job with: qgjob status --job-id=%s --wait", roughly(w.workers.gone), w.job.ID, w.state, w.job.ID)
+		noun, _, _ := w.subject.names()
+		state, _ := w.subject.now()
+		return exitf(exitInfrastructure, "no worker has been alive for %s: %s stays %s.\nStart a worker ('qgjob worker --forever') and follow the %s with: qgjob status %s --wait", roughly(w.workers.gone), w.name(), state, noun, w.flag())
 	}
 	return nil
 }

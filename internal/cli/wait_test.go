@@ -20,7 +20,7 @@ import (
 	"qgjob/internal/api"
 )
 
-const waitedJob = "02c57c1a-2f47-4e3e-b264-b30a7e92e804"
+const waitedID = "02c57c1a-2f47-4e3e-b264-b30a7e92e804"
 
 // pipeServer is an HTTP server in the test's bubble: connections are pipes, so that time is the bubble's.
 type pipeServer struct {
@@ -72,7 +72,7 @@ func (f *fakeServer) handler(began time.Time, away context.Context) http.Handler
 		_ = json.NewEncoder(w).Encode(h)
 	})
 	mux.HandleFunc("GET /v1/jobs/{id}", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(api.JobDetail{Job: qgjob.Job{ID: waitedJob, State: f.states[len(f.states)-1]}})
+		_ = json.NewEncoder(w).Encode(api.JobDetail{Job: qgjob.Job{ID: waitedID, State: f.states[len(f.states)-1]}})
 	})
 	mux.HandleFunc("POST /v1/jobs/{id}/cancel", func(w http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(w).Encode(f.canceled())
@@ -80,7 +80,7 @@ func (f *fakeServer) handler(began time.Time, away context.Context) http.Handler
 	mux.HandleFunc("GET /v1/jobs/{id}/events", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		for i, state := range f.states {
-			data, _ := json.Marshal(qgjob.Event{JobID: waitedJob, Seq: i + 1, State: state, Cause: qgjob.CauseCanceled})
+			data, _ := json.Marshal(qgjob.Event{JobID: waitedID, Seq: i + 1, State: state, Cause: qgjob.CauseCanceled})
 			fmt.Fprintf(w, "data: %s\n\n", data)
 		}
 		heartbeat := time.NewTicker(api.StreamHeartbeat)
@@ -130,7 +130,7 @@ func waitFor(t *testing.T, f *fakeServer, limit time.Duration, vars map[string]s
 		var stdout, stderr bytes.Buffer
 		p := &program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, vars: vars, signals: received}
 		conn := &connection{url: "http://queue.example", http: &http.Client{Transport: transport}}
-		w := p.newWaiting(conn, qgjob.Job{ID: waitedJob, AppVersionID: "v", TestPath: "a.spec.js", State: qgjob.Queued}, limit, false)
+		w := p.newWaiting(conn, newWaitedJob(qgjob.Job{ID: waitedID, AppVersionID: "v", TestPath: "a.spec.js", State: qgjob.Queued}), limit, false)
 		w.cancels = true
 		err := w.run(t.Context())
 		r = waitResult{code: exitOf(err), stdout: stdout.String(), stderr: stderr.String(), took: time.Since(began)}
@@ -160,8 +160,8 @@ func TestWaitEndsAtItsLimit(t *testing.T) {
 	if r.code != exitNotFinished || r.took != 2*time.Hour {
 		t.Errorf("exit code %d after %s, want 21 after 2h", r.code, r.took)
 	}
-	contains(t, "stderr", r.stderr, "Waited for 2 h 0 min. Job "+waitedJob+" is running and goes on.")
-	contains(t, "stderr", r.stderr, "qgjob status --job-id="+waitedJob+" --wait")
+	contains(t, "stderr", r.stderr, "Waited for 2 h 0 min. Job "+waitedID+" is running and goes on.")
+	contains(t, "stderr", r.stderr, "qgjob status --job-id="+waitedID+" --wait")
 }
 
 func TestLostServerIsWaitedForFiveMinutes(t *testing.T) {
@@ -171,7 +171,7 @@ func TestLostServerIsWaitedForFiveMinutes(t *testing.T) {
 	}
 	contains(t, "stderr", r.stderr, "The server does not answer")
 	contains(t, "the error", r.message, "the server was lost for more than 5 min")
-	contains(t, "the error", r.message, "qgjob status --job-id="+waitedJob+" --wait")
+	contains(t, "the error", r.message, "qgjob status --job-id="+waitedID+" --wait")
 }
 
 func TestNoWorker(t *testing.T) {
@@ -213,7 +213,7 @@ func TestNoWorker(t *testing.T) {
 
 func TestCancelStaysFourSecondsAtMost(t *testing.T) {
 	stuck := &fakeServer{states: []qgjob.JobState{qgjob.Queued, qgjob.Running}, canceled: func() qgjob.Job {
-		return qgjob.Job{ID: waitedJob, State: qgjob.Canceling}
+		return qgjob.Job{ID: waitedID, State: qgjob.Canceling}
 	}}
 	term := map[time.Duration]os.Signal{time.Minute: syscall.SIGTERM}
 	r := waitFor(t, stuck, time.Hour, nil, term)

@@ -22,6 +22,7 @@ const (
 	tagQueue   = "queue and devices"
 	tagFiles   = "bundles and builds"
 	tagWorkers = "worker protocol"
+	tagHooks   = "webhooks"
 	tagServer  = "server"
 )
 
@@ -47,6 +48,7 @@ func (s *Server) routes() {
 	s.queueRoutes(a)
 	s.fileRoutes(a)
 	s.workerRoutes(a)
+	s.webhookRoutes(a)
 	s.serverRoutes(a)
 
 	s.mux.Handle("GET /metrics", s.metrics.handler())
@@ -65,6 +67,23 @@ func (s *Server) runRoutes(a huma.API) {
 	responses["200"].Content = responses["201"].Content
 
 	handle(s, a, operation("run", http.MethodGet, "/v1/runs/{id}", tagRuns, "Get a run with its jobs", ""), s.run)
+	handle(s, a, operation("cancelRun", http.MethodPost, "/v1/runs/{id}/cancel", tagRuns, "Cancel a run",
+		"Each of its jobs that has no verdict is canceled, as POST /v1/jobs/{id}/cancel does."), s.cancelRun)
+	retry := operation("retryRun", http.MethodPost, "/v1/runs/{id}/retry", tagRuns, "Run a run's jobs again, as a new run",
+		"201 with the new run; 200 with the one that the idempotency key names when there is one.")
+	retry.DefaultStatus = http.StatusCreated
+	retry.Responses = map[string]*huma.Response{"200": {Description: "The run that the idempotency key names"}}
+	handle(s, a, retry, s.retryRun)
+	again := a.OpenAPI().Paths["/v1/runs/{id}/retry"].Post.Responses
+	again["200"].Content = again["201"].Content
+	handle(s, a, stream("watchRun", "/v1/runs/{id}/events", tagRuns, "Watch a run",
+		"Server-sent events: every job of the run and the run's state, then the jobs that change, a few times a second at most. Ends after the verdict."), s.watchRun)
+	handle(s, a, operation("runReport", http.MethodGet, "/v1/runs/{id}/report", tagRuns, "Get a run with all attempts of its jobs", ""), s.runReport)
+	handle(s, a, operation("flaky", http.MethodGet, "/v1/flaky", tagRuns, "What the history of an organization's tests says",
+		"Made of its newest 2000 jobs. Executions on one code state, which is a test project and a build, tell chance from change."), s.flaky)
+	handle(s, a, operation("quarantine", http.MethodPut, "/v1/quarantine", tagRuns, "Quarantine a test",
+		"It runs and is reported, and its failure fails no job. It returns by itself after twenty executions in a row that passed."), s.quarantine)
+	handle(s, a, operation("release", http.MethodPost, "/v1/quarantine/release", tagRuns, "Let a quarantined test count again", ""), s.release)
 	handle(s, a, operation("jobs", http.MethodGet, "/v1/jobs", tagRuns, "List jobs, newest first",
 		"A page may hold fewer jobs than asked for, or none, while next is set: those asked for are rare among the newest."), s.jobs)
 	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
@@ -106,6 +125,16 @@ func (s *Server) workerRoutes(a huma.API) {
 	appendLog.Method = http.MethodPost
 	appendLog.Tags = []string{tagWorkers}
 	handle(s, a, appendLog, s.appendLog)
+}
+
+func (s *Server) webhookRoutes(a huma.API) {
+	add := operation("addWebhook", http.MethodPost, "/v1/webhooks", tagHooks, "Register a webhook",
+		"It hears of the runs that are submitted from now on, when they have their verdict. Its secret is in this answer only.")
+	add.DefaultStatus = http.StatusCreated
+	handle(s, a, add, s.addWebhook)
+	handle(s, a, operation("webhooks", http.MethodGet, "/v1/webhooks", tagHooks, "List webhooks", ""), s.webhooks)
+	handle(s, a, operation("removeWebhook", http.MethodDelete, "/v1/webhooks/{id}", tagHooks, "Forget a webhook and its deliveries", ""), s.removeWebhook)
+	handle(s, a, operation("deliveries", http.MethodGet, "/v1/webhooks/{id}/deliveries", tagHooks, "What a webhook was told, newest first", ""), s.deliveries)
 }
 
 func (s *Server) serverRoutes(a huma.API) {

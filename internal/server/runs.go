@@ -74,6 +74,9 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 	if err != nil {
 		return store.Submission{}, err
 	}
+	if err := checkFacts(r); err != nil {
+		return store.Submission{}, err
+	}
 	jobs := make([]store.JobSpec, len(r.Jobs))
 	for i, j := range r.Jobs {
 		if jobs[i], err = jobSpec(j); err != nil {
@@ -86,6 +89,7 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 	sub := store.Submission{
 		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
 		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
+		CI: r.CI, MaxFailures: r.MaxFailures, CancelPrevious: r.CancelPrevious,
 		RepeatFailed: r.RepeatFailed,
 	}
 	if r.IdempotencyKey != "" {
@@ -98,13 +102,31 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 	return sub, nil
 }
 
+// checkFacts refuses facts of the CI that cannot be stored or compared.
+func checkFacts(r api.SubmitRequest) error {
+	if r.CI != nil {
+		for field, text := range map[string]string{
+			"system": r.CI.System, "repository": r.CI.Repository, "commit": r.CI.Commit, "branch": r.CI.Branch,
+			"pull_request": r.CI.PullRequest, "actor": r.CI.Actor, "workflow": r.CI.Workflow, "url": r.CI.URL,
+		} {
+			if strings.ContainsFunc(text, unicode.IsControl) {
+				return qgjob.Errorf(qgjob.CodeInvalid, "ci.%s %q holds control characters", field, text)
+			}
+		}
+	}
+	if r.CancelPrevious && (r.CI == nil || r.CI.Branch == "") {
+		return qgjob.Errorf(qgjob.CodeInvalid, "cancel_previous needs ci.branch: older runs are those of the same branch")
+	}
+	return nil
+}
+
 // bodyHash tells submits under one key apart: by what is asked for, however it is spelled, defaults filled
 // in. Keys outlive an upgrade of the server, so that a field that is left out must not count.
 func bodyHash(r api.SubmitRequest, sub store.Submission) (string, error) {
-	r.IdempotencyKey, r.ConfigPath = "", sub.ConfigPath
+	r.IdempotencyKey, r.ConfigPath, r.CI = "", sub.ConfigPath, nil
 	r.Jobs = make([]api.JobSpec, len(sub.Jobs))
 	for i, j := range sub.Jobs {
-		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Priority: &j.Priority, Target: string(j.Target)}
+		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target)}
 	}
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -119,6 +141,9 @@ func jobSpec(j api.JobSpec) (store.JobSpec, error) {
 	if err != nil {
 		return store.JobSpec{}, err
 	}
+	if err := qgjob.CheckShard(j.Shard); err != nil {
+		return store.JobSpec{}, err
+	}
 	target, err := qgjob.ParseTarget(j.Target)
 	if err != nil {
 		return store.JobSpec{}, err
@@ -130,7 +155,7 @@ func jobSpec(j api.JobSpec) (store.JobSpec, error) {
 	if err := qgjob.CheckPriority(priority); err != nil {
 		return store.JobSpec{}, err
 	}
-	return store.JobSpec{TestPath: testPath, Priority: priority, Target: target}, nil
+	return store.JobSpec{TestPath: testPath, Shard: j.Shard, Priority: priority, Target: target}, nil
 }
 
 // cleanConfigPath returns the path of an AppWright config in its one form, or refuses one outside the project.

@@ -22,6 +22,7 @@ import (
 	"qgjob"
 	"qgjob/internal/blob"
 	"qgjob/internal/store"
+	"qgjob/internal/webhook"
 )
 
 // Limits on connections. There is none on how long an answer may take: streams and long polls last.
@@ -40,7 +41,12 @@ type Options struct {
 	Blobs   *blob.Dir
 	Version string // of the program, as /health tells it
 	Logger  *slog.Logger
-	Tokens  []Token // empty: loopback listeners only, everything is allowed to this machine's users
+	// QuarantineFlaky lets the rule quarantine tests that were flaky on two code states or more.
+	QuarantineFlaky bool
+	// AllowPrivateWebhooks lets webhooks reach private networks and this machine.
+	AllowPrivateWebhooks bool
+
+	Tokens []Token // empty: loopback listeners only, everything is allowed to this machine's users
 }
 
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.
@@ -50,6 +56,8 @@ type Server struct {
 	version string
 	log     *slog.Logger
 	tokens  []Token
+	hooks   *webhook.Sender
+	byRule  bool // flaky tests are quarantined
 
 	mux     *http.ServeMux
 	metrics *metrics
@@ -65,6 +73,8 @@ func New(o Options) *Server {
 		version:  o.Version,
 		log:      o.Logger,
 		tokens:   o.Tokens,
+		hooks:    webhook.NewSender(o.AllowPrivateWebhooks),
+		byRule:   o.QuarantineFlaky,
 		mux:      http.NewServeMux(),
 		metrics:  newMetrics(o.Store),
 		draining: make(chan struct{}),
@@ -96,6 +106,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
+
+	loops.Go(func() { hooksLoop(loopCtx, s.log, s.deliver) })
+	loops.Go(func() { reviewLoop(loopCtx, s.log, s.review) })
 
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()

@@ -15,23 +15,25 @@ func (s *Store) Cancel(ctx context.Context, org, jobID string) (qgjob.Job, error
 		if err != nil {
 			return err
 		}
-		if j.State == qgjob.Canceling || j.State.IsVerdict() {
-			canceled = j.Job
-			return nil
-		}
-		e := qgjob.Event{Cause: qgjob.CauseCanceled}
-		if j.State == qgjob.Running {
-			a := t.b.ofJob[j.seq]
-			e.Attempt, e.DeviceID = a.number, a.device
-			t.publish(TopicWorker(a.worker))
-		} else {
-			j.Cause = qgjob.CauseCanceled
-		}
-		if err := t.move(j, qgjob.Cancel, e); err != nil {
-			return err
+		if j.State != qgjob.Canceling && !j.State.IsVerdict() {
+			if err := t.cancel(j, qgjob.CauseCanceled); err != nil {
+				return err
+			}
 		}
 		canceled = j.Job
 		return nil
 	})
 	return canceled, err
+}
+
+// cancel moves a job that is queued or running towards its end, for the given cause.
+func (t *tx) cancel(j *job, cause qgjob.Cause) error {
+	e := qgjob.Event{Cause: cause}
+	if j.State == qgjob.Running {
+		a := t.b.ofJob[j.seq]
+		e.Attempt, e.DeviceID = a.number, a.device
+		t.publish(TopicWorker(a.worker))
+	}
+	j.Cause = cause
+	return t.move(j, qgjob.Cancel, e)
 }

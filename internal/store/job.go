@@ -20,13 +20,14 @@ type job struct {
 	prefer, avoid string // devices of its next attempt
 	events        int    // number of its newest event
 	fresh         bool   // its row is still to be written
+	excused       bool   // the tests that failed in the attempt that ends are quarantined, all of them
 }
 
 const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
-	j.prefer_device, j.avoid_device, j.events, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
+	j.prefer_device, j.avoid_device, j.events, j.shard, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
 // scanJob reads jobColumns, after any columns that the caller reads itself.
 func scanJob(row scanner, before ...any) (*job, error) {
@@ -35,7 +36,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
-		&j.prefer, &j.avoid, &j.events, &submitted, &started, &ended)
+		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Quarantined, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {
 		return nil, err
 	}
@@ -56,16 +57,21 @@ func (t *tx) find(ctx context.Context, org, id string) (*job, error) {
 	if err != nil {
 		return nil, err
 	}
+	return t.own(j), nil
+}
+
+// own is a job that was read as the transaction has it: what it changed, or what the board remembers.
+func (t *tx) own(j *job) *job {
 	if changed := t.changed[j.seq]; changed != nil {
-		return changed, nil
+		return changed
 	}
 	if a := t.b.ofJob[j.seq]; a != nil {
-		return a.job, nil
+		return a.job
 	}
 	if head := t.b.queuedJob(t.b.lanes[j.lane()], j.seq); head != nil {
-		return head, nil
+		return head
 	}
-	return j, nil
+	return j
 }
 
 func noJob(id string) error {
@@ -79,7 +85,7 @@ func (j *job) lane() lane {
 func (j *job) mutable() []any {
 	return []any{
 		j.seq, j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt),
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Quarantined,
 	}
 }
 
@@ -87,7 +93,7 @@ func (j *job) row() []any {
 	return []any{
 		j.seq, j.ID, j.runSeq, j.OrgID, j.AppVersionID, j.Target, j.Priority, j.TestPath,
 		j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt),
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard,
 	}
 }
 
@@ -121,6 +127,9 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 	if to.IsVerdict() {
 		ended := at(t.now)
 		j.EndedAt = &ended
+	}
+	if to == qgjob.Failed || to == qgjob.Errored {
+		t.failedIn[j.RunID] = struct{}{}
 	}
 	t.events = append(t.events, []any{j.seq, j.events, j.OrgID, on, to, e.Attempt, e.DeviceID, e.Outcome, e.Cause, e.Message, t.now})
 	return nil
@@ -186,6 +195,10 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	if err != nil {
 		return err
 	}
+	cause := r.Cause // of the event
+	if j.excused {
+		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
+	}
 	report, err := json.Marshal(r.Report)
 	if err != nil {
 		return fmt.Errorf("encode the report of attempt %s: %w", a.id, err)
@@ -210,15 +223,14 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		j.Flaky = j.TestFailures > 0
 	case qgjob.Fail, qgjob.Err:
 		j.Cause, j.Message = r.Cause, r.Message
-	case qgjob.Stop:
-		j.Cause = qgjob.CauseCanceled
+	case qgjob.Stop: // the cause is the cancel's
 	}
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)
 	t.b.end(a)
 	t.ends = append(t.ends, []any{a.id, r.Outcome, r.Cause, r.Message, string(report), hash, s.Trigger, a.retry, t.now})
 	t.count(a.org, attemptsOf+string(r.Outcome)+"/"+string(r.Cause), 1)
-	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: r.Cause, Message: r.Message})
+	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: cause, Message: r.Message})
 }
 
 // answer is what a worker hears about a result that ended an attempt.

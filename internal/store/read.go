@@ -22,9 +22,12 @@ func (s *Store) Run(ctx context.Context, org, id string) (qgjob.Run, error) {
 			return err
 		}
 		if run.ID == "" {
-			return qgjob.Errorf(qgjob.CodeNotFound, "there is no run %s", id)
+			return noRun(id)
 		}
 		run.SubmittedAt = at(submitted)
+		if err := readFacts(query, seq, &run); err != nil {
+			return err
+		}
 		return query(func(row scanner) error {
 			j, err := scanJob(row)
 			if err == nil {

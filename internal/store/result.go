@@ -26,7 +26,7 @@ func (t *tx) record(ctx context.Context, items []*resultItem) error {
 		if a == nil {
 			a = ended[item.result.AttemptID]
 		}
-		answer, err := t.recordOne(a, item)
+		answer, err := t.recordOne(ctx, a, item)
 		if err != nil {
 			code := qgjob.ErrorCode(err)
 			if code == qgjob.CodeInternal {
@@ -68,7 +68,7 @@ func (t *tx) endedAttempts(ctx context.Context, items []*resultItem) (map[string
 }
 
 // recordOne ends one attempt. An attempt that has ended accepts the result that ended it again, and no other.
-func (t *tx) recordOne(a *attempt, item *resultItem) (ResultAnswer, error) {
+func (t *tx) recordOne(ctx context.Context, a *attempt, item *resultItem) (ResultAnswer, error) {
 	r := item.result
 	if a == nil || a.token != r.Token || a.worker != item.worker {
 		return ResultAnswer{}, leaseLost(r.AttemptID)
@@ -89,7 +89,11 @@ func (t *tx) recordOne(a *attempt, item *resultItem) (ResultAnswer, error) {
 	default:
 		return ResultAnswer{}, qgjob.Errorf(qgjob.CodeConflict, "attempt %s ended as %s: another result cannot replace it", r.AttemptID, a.outcome)
 	}
-	if err := t.end(a, r.Result, hash); err != nil {
+	result, err := t.excuse(ctx, a.job, r.Result)
+	if err != nil {
+		return ResultAnswer{}, err
+	}
+	if err := t.end(a, result, hash); err != nil {
 		return ResultAnswer{}, err
 	}
 	t.installed(a, r.Report)

@@ -110,6 +110,11 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	if jobs == 0 {
 		return nil
 	}
+	for _, sub := range fresh {
+		if err := t.failedFirst(ctx, sub); err != nil {
+			return err
+		}
+	}
 	seq := t.b.nextJob
 	t.b.nextJob += int64(jobs)
 	t.count("", jobsSubmitted, int64(jobs))
@@ -146,6 +151,7 @@ func (t *tx) admit(sub *submitCall, builds map[buildKey]string) error {
 	sub.created = true
 	sub.run = qgjob.Run{ID: t.newID(), OrgID: sub.OrgID, AppVersionID: sub.AppVersionID, SubmittedAt: at(t.now), State: qgjob.Queued}
 	sub.BuildSHA256 = build
+	sub.run.PreviousID = sub.PreviousID
 	if known != nil {
 		if !expired {
 			sub.run.PreviousID = known.runID
@@ -165,11 +171,12 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID, sub.IdempotencyKey, sub.BodyHash,
 		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now,
 	})
+	t.addFacts(sub, seq)
 	run.Jobs = make([]qgjob.Job, len(sub.Jobs))
 	for i, spec := range sub.Jobs {
 		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, Job: qgjob.Job{
 			ID: t.newID(), RunID: run.ID, OrgID: run.OrgID, AppVersionID: run.AppVersionID,
-			TestPath: spec.TestPath, Priority: spec.Priority, Target: spec.Target,
+			TestPath: spec.TestPath, Shard: spec.Shard, Priority: spec.Priority, Target: spec.Target,
 			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath,
 			SubmittedAt: run.SubmittedAt,
 		}}

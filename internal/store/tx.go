@@ -38,9 +38,13 @@ type tx struct {
 	unkeyed  [][]any // runs that lose their idempotency key to a newer one
 	ends     [][]any // of attempts
 	events   [][]any
+	facts    [][]any // of new runs
 	counters map[counter]int64
 	topics   map[string]struct{}
 	mail     []delivery // for polls of transactions before
+
+	failedIn    map[string]struct{} // ids of runs of which a job failed or errored
+	superseding []superseding       // new runs that end older ones
 
 	planning  bool                          // what comes up is planned in this transaction
 	unplanned bool                          // something was queued or a device waits since the last plan
@@ -56,7 +60,7 @@ func newTx(w *writer, planning bool) *tx {
 		changed: map[int64]*job{}, enqueued: map[int64]int64{}, dequeued: map[int64]int64{},
 		lanes: map[*laneState]struct{}{}, headless: map[*laneState]struct{}{}, workers: map[*workerState]struct{}{},
 		devices: map[*deviceState]struct{}{}, attempts: map[*attempt]struct{}{},
-		counters: map[counter]int64{}, topics: map[string]struct{}{},
+		counters: map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
 	}
 }
 
@@ -238,13 +242,13 @@ var (
 			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)
 		{values}`)
 	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
-	insertJobs = newBulk("ititttittttbiiittiii", `
+	insertJobs = newBulk("ititttittttbiiittiiit", `
 		insert into jobs (seq, id, run_seq, org_id, app_version_id, target, priority, test_path,
-			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms)
+			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms, shard)
 		{values}`)
-	updateJobs = newBulk("itttbiiittiii", `
+	updateJobs = newBulk("itttbiiittiiii", `
 		update jobs set state = {2}, cause = {3}, message = {4}, flaky = {5}, attempts = {6}, test_failures = {7}, infra_errors = {8},
-			prefer_device = {9}, avoid_device = {10}, events = {11}, started_at_ms = {12}, ended_at_ms = {13}
+			prefer_device = {9}, avoid_device = {10}, events = {11}, started_at_ms = {12}, ended_at_ms = {13}, quarantined = {14}
 		{from} where seq = {1}`)
 	insertQueued   = newBulk("ii", `insert into queue (lane_id, job_seq) {values}`)
 	deleteQueued   = newBulk("ii", `delete from queue {using} where lane_id = {1} and job_seq = {2}`)
@@ -293,6 +297,7 @@ func (t *tx) collected() []statement {
 	}
 	add(unkeyRuns, t.unkeyed)
 	add(insertRuns, t.runs)
+	add(insertFacts, t.facts)
 	add(insertJobs, rowsOf(t.newJobs, func(j *job) []any {
 		j.fresh = false
 		return j.row()
@@ -332,6 +337,7 @@ func (t *tx) collected() []statement {
 	}
 	add(addCounters, counts)
 	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.events = nil, nil, nil, nil, nil, nil
+	t.facts = nil
 	clear(t.changed)
 	clear(t.enqueued)
 	clear(t.dequeued)

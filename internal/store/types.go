@@ -9,6 +9,7 @@ import (
 // JobSpec is one job of a submission.
 type JobSpec struct {
 	TestPath string
+	Shard    string // part/parts; empty: all of the spec
 	Priority int
 	Target   qgjob.Target
 }
@@ -23,6 +24,11 @@ type Submission struct {
 	BuildSHA256  string // empty: the app version's newest build at the time of the submit, if it has any
 	Project      string
 	ConfigPath   string
+
+	CI             *qgjob.CI
+	MaxFailures    int    // 0: the run never stops
+	CancelPrevious bool   // what is left of the older runs of the branch and workflow is canceled
+	PreviousID     string // run that this one repeats
 
 	IdempotencyKey string // empty: each submission makes a run
 	RepeatFailed   bool   // the key matches only a run that is live or passed

@@ -317,6 +317,9 @@ func (w *writer) steps(ctx context.Context, t *tx, batch []*call) error {
 		if err := calls[0].step.run(ctx, t, calls); err != nil {
 			return err
 		}
+		if err := t.stopRuns(ctx); err != nil {
+			return err
+		}
 	}
 	if err := t.plan(ctx); err != nil {
 		return err

@@ -118,7 +118,7 @@ func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
 		"--tmp", opts.TempDir,
 		"--log-timestamp", "--log-no-colors", "--log-level", "debug")
 	cmd.Dir = opts.TempDir
-	cmd.Env = in.env(opts.Env)
+	cmd.Env = append(in.env(opts.Env), "APPIUM_TMP_DIR="+opts.TempDir) // it makes a directory before it reads --tmp
 	cmd.ExtraFiles = []*os.File{r}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {

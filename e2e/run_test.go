@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"qgjob/internal/device/devicetest"
+)
+
+const twoTests = `import { test, expect } from "appwright";
+for (const n of [1, 2]) {
+  test("part " + n, async ({ device }) => {
+    await expect(device.getByText("Next")).toBeVisible();
+  });
+}
+`
+
+// TestShards splits a spec of two tests in two jobs: each runs one of them, and together they are the spec.
+func TestShards(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 1)
+	dir := s.project(map[string]string{"tests/two.spec.ts": twoTests})
+	w := s.worker(s.phones, "--forever")
+	out, code := run(t, dir, s.env(), 5*time.Minute, "run", "--org-id=corner-shop", "--app-version-id=1.2.0", "--app="+s.apk,
+		"--test=tests/two.spec.ts", "--shard=2", "--junit=out/junit.xml")
+	if code != 0 || !strings.Contains(out, "Tests: 2 passed, 0 failed\n") || !strings.Contains(out, "Jobs: 2 passed\n") {
+		t.Errorf("exit code %d: %s", code, out)
+	}
+	junit, err := os.ReadFile(filepath.Join(dir, "out", "junit.xml"))
+	for _, test := range []string{`name="part 1"`, `name="part 2"`, `name="tests/two.spec.ts (part 1/2)" tests="1"`, `name="tests/two.spec.ts (part 2/2)" tests="1"`} {
+		if err != nil || strings.Count(string(junit), test) != 1 {
+			t.Errorf("%s is not there once (%v): %s", test, err, junit)
+		}
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	s.nothingLeft()
+}
+
+// TestRunLocal runs a spec without any server, and leaves nothing behind: no process, no file of the run.
+func TestRunLocal(t *testing.T) {
+	t.Parallel()
+	devicetest.AppiumDir(t) // installed once, before a worker needs it
+	s := &stack{t: t, apk: filepath.Join(t.TempDir(), "corner-shop.apk")}
+	if out, code := run(t, root, environment(t), time.Minute, "phone", "apk", filepath.Join(root, "examples/onboarding/app/corner-shop.json"), "-o", s.apk); code != 0 {
+		t.Fatalf("phone apk: exit %d: %s", code, out)
+	}
+	dir, data, temp := s.project(nil), filepath.Join(t.TempDir(), "qgjob"), t.TempDir()
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// The worker shares the caches of the other scenarios' workers.
+	if err := os.Symlink(filepath.Join(root, ".cache", "e2e"), filepath.Join(data, "worker")); err != nil {
+		t.Fatal(err)
+	}
+	env := environment(t, "XDG_CACHE_HOME="+filepath.Join(root, ".cache"), "XDG_DATA_HOME="+filepath.Dir(data), "npm_config_cache="+filepath.Join(root, ".cache", "npm"), "TMPDIR="+temp)
+	for test, want := range map[string]int{"tests/onboarding.spec.ts": 0, "tests/missing.spec.ts": 3} {
+		out, code := run(t, dir, env, 5*time.Minute, "run", "--local", "--phones=1", "--app="+s.apk, "--test="+test)
+		if code != want {
+			t.Errorf("%s: exit code %d, want %d: %s", test, code, want, out)
+		}
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("left behind in %s: %v, %v", temp, left, err)
+	}
+	if left := childrenOf(t, "TMPDIR="+temp); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if files, err := filepath.Glob(filepath.Join(data, "*")); err != nil || len(files) != 1 {
+		t.Errorf("the data directory holds %v, want the worker's caches only (%v)", files, err)
+	}
+}

@@ -1,0 +1,242 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"qgjob"
+)
+
+// runsLookedAt is how many of a branch's newest runs tell what failed last.
+const runsLookedAt = 5
+
+var insertFacts = newBulk("ititttttttt", `
+	insert into run_facts (run_seq, org_id, max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url)
+	{values}`)
+
+// ci is where a submission came from; nobody knows of one without.
+func (s *Submission) ci() qgjob.CI {
+	if s.CI == nil {
+		return qgjob.CI{}
+	}
+	return *s.CI
+}
+
+// addFacts collects the row of a new run's facts, where it has any.
+func (t *tx) addFacts(sub *submitCall, seq int64) {
+	sub.run.CI, sub.run.MaxFailures = sub.CI, sub.MaxFailures
+	if sub.CI == nil && sub.MaxFailures == 0 && len(sub.Jobs) == 1 {
+		return
+	}
+	ci := sub.ci()
+	t.facts = append(t.facts, []any{
+		seq, sub.OrgID, sub.MaxFailures, ci.System, ci.Repository, ci.Commit, ci.Branch, ci.PullRequest, ci.Actor, ci.Workflow, ci.URL,
+	})
+	if sub.CancelPrevious {
+		t.superseding = append(t.superseding, superseding{seq: seq, org: sub.OrgID, runID: sub.run.ID, CI: ci})
+	}
+}
+
+// readFacts adds to a run what its row of facts says.
+func readFacts(query queryFunc, seq int64, run *qgjob.Run) error {
+	return query(func(row scanner) error {
+		var ci qgjob.CI
+		err := row.Scan(&run.MaxFailures, &ci.System, &ci.Repository, &ci.Commit, &ci.Branch, &ci.PullRequest, &ci.Actor, &ci.Workflow, &ci.URL)
+		if ci != (qgjob.CI{}) {
+			run.CI = &ci
+		}
+		return err
+	}, `
+		select max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url
+		from run_facts where run_seq = $1`, seq)
+}
+
+// failedFirst orders the jobs of a submission: the specs that did not pass when they last ran on its branch
+// come first, the others keep their order behind them.
+func (t *tx) failedFirst(ctx context.Context, sub *submitCall) error {
+	if len(sub.Jobs) < 2 {
+		return nil
+	}
+	ci := sub.ci()
+	last := map[string]qgjob.JobState{}
+	err := t.query(ctx, func(row scanner) error {
+		var spec string
+		var state qgjob.JobState
+		err := row.Scan(&spec, &state)
+		if _, newer := last[spec]; !newer {
+			last[spec] = state
+		}
+		return err
+	}, `
+		select j.test_path, j.state from jobs j, runs r
+		where r.seq in (
+				select run_seq from run_facts where org_id = $1 and repository = $2 and branch = $3
+				order by run_seq desc limit $4)
+			and j.seq >= r.seq and j.seq < r.seq + r.jobs and j.state in ('passed', 'failed', 'errored')
+		order by j.seq desc`, sub.OrgID, ci.Repository, ci.Branch, runsLookedAt)
+	if err != nil {
+		return err
+	}
+	rank := func(spec JobSpec) int {
+		if state, ok := last[spec.TestPath]; ok && state != qgjob.Passed {
+			return 0
+		}
+		return 1
+	}
+	sub.Jobs = slices.Clone(sub.Jobs)
+	slices.SortStableFunc(sub.Jobs, func(a, b JobSpec) int { return cmp.Compare(rank(a), rank(b)) })
+	return nil
+}
+
+// superseding is a new run that ends the older ones of its branch.
+type superseding struct {
+	seq        int64
+	org, runID string
+	qgjob.CI
+}
+
+// stopRuns ends the runs that the step's changes have decided: those that reached their number of failures,
+// and those that a newer run of their branch replaces.
+func (t *tx) stopRuns(ctx context.Context) error {
+	if len(t.failedIn) == 0 && len(t.superseding) == 0 {
+		return nil
+	}
+	if err := t.flush(ctx); err != nil { // what is read below is what the step changed
+		return err
+	}
+	for runID := range t.failedIn {
+		if err := t.stopFailed(ctx, runID); err != nil {
+			return err
+		}
+	}
+	for _, s := range t.superseding {
+		if err := t.stopPrevious(ctx, s); err != nil {
+			return err
+		}
+	}
+	clear(t.failedIn)
+	t.superseding = nil
+	return nil
+}
+
+func (t *tx) stopFailed(ctx context.Context, runID string) error {
+	var seq, jobs, most, failures int64
+	err := t.query(ctx, func(row scanner) error { return row.Scan(&seq, &jobs, &most) }, `
+		select r.seq, r.jobs, f.max_failures from runs r, run_facts f
+		where r.id = $1 and f.run_seq = r.seq and f.max_failures > 0`, runID)
+	if err != nil || most == 0 {
+		return err
+	}
+	err = t.row(ctx, func(row scanner) error { return row.Scan(&failures) },
+		`select count(*) from jobs where seq >= $1 and seq < $2 and state in ('failed', 'errored')`, seq, seq+jobs)
+	if err != nil || failures < most {
+		return err
+	}
+	return t.cancelRange(ctx, seq, jobs, qgjob.CauseRunStopped)
+}
+
+// stopPrevious cancels what is left of the older runs of a branch and workflow. Runs that the same run of
+// the CI submitted are its siblings.
+func (t *tx) stopPrevious(ctx context.Context, s superseding) error {
+	type interval struct{ seq, jobs int64 }
+	var older []interval
+	err := t.query(ctx, func(row scanner) error {
+		var i interval
+		err := row.Scan(&i.seq, &i.jobs)
+		older = append(older, i)
+		return err
+	}, `
+		select r.seq, r.jobs from run_facts f, runs r
+		where f.org_id = $1 and f.repository = $2 and f.branch = $3 and f.run_seq < $4
+			and f.workflow = $5 and f.pull_request = $6 and (f.ci_url <> $7 or $7 = '') and r.seq = f.run_seq
+			and exists (select 1 from jobs j where j.seq >= r.seq and j.seq < r.seq + r.jobs and j.state in ('queued', 'running'))`,
+		s.org, s.Repository, s.Branch, s.seq, s.Workflow, s.PullRequest, s.URL)
+	if err != nil {
+		return err
+	}
+	for _, i := range older {
+		if err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseSuperseded); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cancelRange asks for the end of every job of a run that has none.
+func (t *tx) cancelRange(ctx context.Context, seq, jobs int64, cause qgjob.Cause) error {
+	if err := t.flush(ctx); err != nil { // what is read is what the transaction has
+		return err
+	}
+	var live []*job
+	err := t.query(ctx, func(row scanner) error {
+		j, err := scanJob(row)
+		live = append(live, j)
+		return err
+	}, `select `+jobColumns+` from jobs j, runs r where j.seq >= $1 and j.seq < $2 and j.state in ('queued', 'running') and r.seq = j.run_seq order by j.seq`, seq, seq+jobs)
+	if err != nil {
+		return err
+	}
+	for _, j := range live {
+		if err := t.cancel(t.own(j), cause); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CancelRun asks for the end of every job of a run that has none yet. Cancel says what that does to each.
+func (s *Store) CancelRun(ctx context.Context, org, runID string) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		seq, jobs := int64(-1), int64(0)
+		err := t.query(ctx, func(row scanner) error { return row.Scan(&seq, &jobs) },
+			`select seq, jobs from runs where id = $1 and ($2 = '' or org_id = $2)`, runID, org)
+		if err != nil {
+			return err
+		}
+		if seq < 0 {
+			return noRun(runID)
+		}
+		return t.cancelRange(ctx, seq, jobs, qgjob.CauseCanceled)
+	})
+}
+
+// RunAttempts returns the attempts of all jobs of a run, those of one job together and in their order.
+func (s *Store) RunAttempts(ctx context.Context, org, runID string) ([]qgjob.Attempt, error) {
+	attempts := []qgjob.Attempt{}
+	err := s.snapshot(ctx, func(query queryFunc) error {
+		known := false
+		err := query(func(row scanner) error {
+			known = true
+			return row.Scan(new(int64))
+		}, `select seq from runs where id = $1 and ($2 = '' or org_id = $2)`, runID, org)
+		if err != nil {
+			return err
+		}
+		if !known {
+			return noRun(runID)
+		}
+		return query(func(row scanner) error {
+			var job string
+			a, err := scanAttemptRow(after{row, &job})
+			a.JobID = job
+			attempts = append(attempts, a)
+			return err
+		}, `
+			select j.id, a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms
+			from runs r, jobs j, attempts a
+			where r.id = $1 and j.seq >= r.seq and j.seq < r.seq + r.jobs and a.job_seq = j.seq
+			order by a.job_seq, a.number`, runID)
+	})
+	return attempts, err
+}
+
+// after is a row whose first column is read beside what the others are read into.
+type after struct {
+	row   scanner
+	first any
+}
+
+func (r after) Scan(dest ...any) error { return r.row.Scan(append([]any{r.first}, dest...)...) }
+
+func noRun(id string) error { return qgjob.Errorf(qgjob.CodeNotFound, "there is no run %s", id) }
