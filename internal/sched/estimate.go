@@ -37,36 +37,21 @@ func (e Estimate) Observe(took, prior time.Duration) Estimate {
 }
 
 // Typical is the expected duration: a median. The prior counts as one observation until there are three.
-func (e Estimate) Typical(prior time.Duration) time.Duration { return e.quantile(prior, 0.5) }
-
-// High is the duration that one in ten exceeds. Without three observations it is half as much again as the typical one.
-func (e Estimate) High(prior time.Duration) time.Duration {
-	if len(e.RecentMS) < 3 {
-		return e.Typical(prior) * 3 / 2
-	}
-	return e.quantile(prior, 0.9)
-}
-
-// Known says whether anything was observed.
-func (e Estimate) Known() bool { return len(e.RecentMS) > 0 }
-
-func (e Estimate) quantile(prior time.Duration, q float64) time.Duration {
+func (e Estimate) Typical(prior time.Duration) time.Duration {
 	seen := slices.Clone(e.RecentMS)
 	if len(seen) < 3 {
 		seen = append(seen, prior.Milliseconds())
 	}
 	slices.Sort(seen)
-	at := q * float64(len(seen)-1)
-	low := int(at)
-	ms := float64(seen[low])
-	if low+1 < len(seen) {
-		ms += (at - float64(low)) * float64(seen[low+1]-seen[low])
+	middle := seen[len(seen)/2]
+	if len(seen)%2 == 0 {
+		middle = (middle + seen[len(seen)/2-1]) / 2
 	}
-	return time.Duration(ms * float64(time.Millisecond))
+	return time.Duration(middle) * time.Millisecond
 }
 
-// Learned is the first of estimates, the most particular one first, that has observations, with what the others
-// say as its prior: a spec's own before its organization's.
+// Learned is what several estimates say together, the most particular one first: each is the prior of the one before
+// it, as an organization's run times are of one of its specs.
 func Learned(prior time.Duration, estimates ...Estimate) time.Duration {
 	for _, e := range slices.Backward(estimates) {
 		prior = cmp.Or(e.Typical(prior), prior)
