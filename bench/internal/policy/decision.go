@@ -12,7 +12,7 @@ import (
 func decisions() (all []Decision) {
 	for _, c := range [][2]int{{100, 1_000}, {1_000, 1_000}, {1_000, 10_000}} {
 		s, now := busyDay(c[0], c[1])
-		all = append(all, Decision{Devices: c[0], Groups: c[1], Fresh: true, Took: least(30, func() time.Duration {
+		all = append(all, Decision{Devices: c[0], Groups: c[1], Fresh: true, Took: least(150, func() time.Duration {
 			start := time.Now()
 			sched.Plan(s, now)
 			return time.Since(start)

@@ -45,7 +45,7 @@ func TestAims(t *testing.T) {
 			t.Errorf("%s: %v", a.text, a.miss)
 		}
 	}
-	if got := r.aims()[2].miss[0]; !strings.Contains(got, "1-8 jobs a push, 130 % load, 8 devices: 1.20 of it") {
+	if got := r.aims()[2].miss[0]; !strings.Contains(got, "1-8 jobs a push, 130 % load, 8 devices: 1.20 times the limit") {
 		t.Error(got)
 	}
 }

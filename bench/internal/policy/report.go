@@ -29,7 +29,7 @@ func (r *Results) aims() []*aim {
 		ours, priority := row.Of["ours"], row.Of["priority"]
 		note := func(a *aim, got, limit float64) {
 			if !met(got, limit) {
-				a.miss = append(a.miss, fmt.Sprintf("%s: %.2f of it", row.Cell, got/limit))
+				a.miss = append(a.miss, fmt.Sprintf("%s: %.2f times the limit", row.Cell, got/limit))
 			}
 		}
 		note(urgent, ours.UrgentMean, priority.UrgentMean)
