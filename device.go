@@ -13,6 +13,7 @@ type Device struct {
 	State     DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
 	Message   string      `json:"message,omitempty" doc:"why it is not idle or busy, and what to do"`
 	WorkerID  string      `json:"worker_id"`
+	Tags      []string    `json:"tags,omitempty" nullable:"false" doc:"words that the worker was given for its devices"`
 	Hardware
 	Host      string `json:"host"`
 	JobID     string `json:"job_id,omitempty" doc:"what it runs now"`

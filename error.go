@@ -17,6 +17,7 @@ const (
 	CodeNotFound     Code = "not_found"    // there is no such thing, or it is another organization's
 	CodeConflict     Code = "conflict"     // the request contradicts what is recorded
 	CodeLeaseLost    Code = "lease_lost"   // the lease ended or was never given: stop working on that attempt
+	CodeUnmatched    Code = "unmatched"    // no known device can ever run the job
 	CodeTooLarge     Code = "too_large"    // the request is over a size limit
 	CodeUnavailable  Code = "unavailable"  // try again later; the outcome of this request may be unknown
 	CodeInternal     Code = "internal"     // a defect of qgjob

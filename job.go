@@ -15,6 +15,7 @@ type Job struct {
 	Shard        string `json:"shard,omitempty" doc:"the part of the spec that this job runs, as 2/3; empty: all of it"`
 	Priority     int    `json:"priority" doc:"0 (most urgent) to 1000"`
 	Target       Target `json:"target" enum:"any,device,emulator,browserstack" doc:"kind of device asked for; any is any own phone or emulator"`
+	Requires     string `json:"requires,omitempty" doc:"what else is asked of the device, for example: platform=android, os>=12, model=Pixel *"`
 
 	BundleSHA256 string `json:"bundle_sha256,omitempty" doc:"the test project as submitted; empty: the project in the worker's directory"`
 	BuildSHA256  string `json:"build_sha256,omitempty" doc:"the build to install; empty: the one that the project's config names"`

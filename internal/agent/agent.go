@@ -39,10 +39,11 @@ type Options struct {
 	Drivers []device.Driver
 	Runner  Runner // nil: AppWright
 
-	DataDir    string // caches, logs and undelivered results; several workers may share it
-	ProjectDir string // the test project of jobs that name no bundle; "" for none
-	Project    string // Playwright project of jobs that name none; "" takes the one that fits the device
-	Version    string // of this program
+	DataDir    string   // caches, logs and undelivered results; several workers may share it
+	ProjectDir string   // the test project of jobs that name no bundle; "" for none
+	Project    string   // Playwright project of jobs that name none; "" takes the one that fits the device
+	Version    string   // of this program
+	Tags       []string // of all its devices
 
 	Forever   bool          // go on after idle polls and after third failures
 	IdlePolls int           // polls that find nothing before an idle worker stops; default 5

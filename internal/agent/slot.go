@@ -18,6 +18,7 @@ const bootTime = 3 * time.Minute
 type slot struct {
 	id     string        // never changes
 	driver device.Driver // never changes
+	tags   []string      // words that the worker was given for its devices; never change
 	info   device.Info
 	since  time.Time // when it was first listed
 	listed bool      // the driver saw it last time
@@ -57,7 +58,7 @@ func (s *slot) report() (r api.DeviceReport, ok bool) {
 	}
 	r = api.DeviceReport{
 		ID: s.info.ID, Serial: s.info.Serial, Kind: s.info.Kind, Platform: s.info.Platform,
-		Model: s.info.Model, OSVersion: s.info.OSVersion, State: s.info.State, Message: s.info.Message, Hardware: s.info.Hardware,
+		Model: s.info.Model, OSVersion: s.info.OSVersion, State: s.info.State, Message: s.info.Message, Hardware: s.info.Hardware, Tags: s.tags,
 	}
 	switch {
 	case s.attempt != nil:

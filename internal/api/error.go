@@ -13,6 +13,7 @@ var statuses = map[qgjob.Code]int{
 	qgjob.CodeNotFound:     http.StatusNotFound,
 	qgjob.CodeConflict:     http.StatusConflict,
 	qgjob.CodeLeaseLost:    http.StatusGone,
+	qgjob.CodeUnmatched:    http.StatusPreconditionFailed,
 	qgjob.CodeTooLarge:     http.StatusRequestEntityTooLarge,
 	qgjob.CodeUnavailable:  http.StatusServiceUnavailable,
 	qgjob.CodeInternal:     http.StatusInternalServerError,

@@ -134,6 +134,18 @@ func (c *Client) Job(ctx context.Context, id string) (JobDetail, error) {
 	return job, err
 }
 
+// Explain says why a job waits, or why it ran where it did.
+func (c *Client) Explain(ctx context.Context, id string) (Explanation, error) {
+	var e Explanation
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/jobs/" + escape(id) + "/explanation"}, &e)
+	return e, err
+}
+
+// SetOrganization sets an organization's share and quota.
+func (c *Client) SetOrganization(ctx context.Context, id string, o Organization) error {
+	return c.call(ctx, request{method: http.MethodPut, path: "/v1/organizations/" + escape(id), in: o}, nil)
+}
+
 // Cancel asks for a job to be canceled and returns it as it is now: canceled, canceling, or with the
 // verdict that it had already.
 func (c *Client) Cancel(ctx context.Context, id string) (qgjob.Job, error) {

@@ -67,6 +67,8 @@ type SubmitRequest struct {
 	Project      string `json:"project,omitempty" maxLength:"200" doc:"Playwright project to run"`
 	ConfigPath   string `json:"config_path,omitempty" maxLength:"1024" doc:"AppWright config, relative to the test project"`
 
+	AllowUnmatched bool `json:"allow_unmatched,omitempty" doc:"let jobs wait that no known device can run; default refuse them"`
+
 	CI             *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
 	MaxFailures    int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
 	CancelPrevious bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
@@ -81,6 +83,7 @@ type JobSpec struct {
 	Shard    string `json:"shard,omitempty" maxLength:"16" doc:"part of the spec to run, as 2/3; default all of it"`
 	Priority *int   `json:"priority,omitempty" doc:"0 (most urgent) to 1000; default 1"`
 	Target   string `json:"target,omitempty" doc:"device, emulator or browserstack; default any own phone or emulator"`
+	Requires string `json:"requires,omitempty" maxLength:"1000" doc:"what else is asked of the device: terms joined by commas, such as platform=android, os>=12, os<15, model=Pixel *|Galaxy S2?, tag=lab, device=ID"`
 }
 
 // RetryRequest makes a new run of a run's jobs: POST /v1/runs/{id}/retry. Bundle, build and CI facts are the
@@ -166,12 +169,57 @@ type QueueEntry struct {
 	OrgID        string       `json:"org_id"`
 	AppVersionID string       `json:"app_version_id"`
 	Target       qgjob.Target `json:"target"`
+	Requires     string       `json:"requires,omitempty" doc:"what else is asked of the device"`
 	Priority     int          `json:"priority"`
+	Level        int          `json:"level" doc:"the priority, risen with the age of the oldest job"`
 	Queued       int          `json:"queued"`
 	OldestMS     int64        `json:"oldest_ms" doc:"how long its oldest job has waited, in milliseconds"`
 }
 
-// Queue is what waits, most urgent first: GET /v1/queue.
+// Explanation says why a job waits, or why it ran where it did: GET /v1/jobs/{id}/explanation.
+type Explanation struct {
+	Job     qgjob.Job `json:"job"`
+	Waiting *Waiting  `json:"waiting,omitempty" doc:"there for a queued job"`
+	Choices []Choice  `json:"choices" nullable:"false" doc:"one for each attempt"`
+}
+
+// Waiting is what holds a queued job back.
+type Waiting struct {
+	Level         int          `json:"level" doc:"its priority, risen with age"`
+	Position      int          `json:"position" doc:"among the jobs of its group and priority, from 1"`
+	Constraints   []Constraint `json:"constraints" nullable:"false"`
+	ExpectedP50MS int64        `json:"expected_p50_ms" doc:"until it starts, in half of all cases, if nothing more urgent is submitted"`
+	ExpectedP90MS int64        `json:"expected_p90_ms" doc:"in nine of ten"`
+}
+
+// Constraint is one thing that can hold a job back, with its state.
+type Constraint struct {
+	Kind  string `json:"kind" enum:"breaker,quota,devices,avoid,priority,order,join"`
+	Holds bool   `json:"holds" doc:"it holds the job back now"`
+	Text  string `json:"text"`
+}
+
+// Choice is why an attempt ran where it did.
+type Choice struct {
+	Attempt   int      `json:"attempt"`
+	DeviceID  string   `json:"device_id"`
+	Reason    string   `json:"reason"`
+	Rule      string   `json:"rule,omitempty" doc:"the part of the policy that chose: overdue, same_device, installed, unserved, join or fair"`
+	Level     int      `json:"level" doc:"effective priority of its group"`
+	InstallMS int64    `json:"install_ms" doc:"what the install was expected to cost; 0 when the app was on the device"`
+	SavedMS   int64    `json:"saved_ms" doc:"the install that was saved"`
+	Serving   int      `json:"serving" doc:"devices that served its group before"`
+	Waiting   int      `json:"waiting" doc:"jobs of its group that waited, this one included"`
+	Over      []string `json:"over" nullable:"false" doc:"other free devices that fit, a few of them"`
+}
+
+// Organization is what the scheduler goes by of one: PUT /v1/organizations/{id}.
+type Organization struct {
+	Weight     float64 `json:"weight" minimum:"0.001" maximum:"1000" default:"1" doc:"its share of device time beside others of the same priority"`
+	MaxDevices int     `json:"max_devices" minimum:"0" maximum:"100000" doc:"most devices at once; 0: no limit"`
+}
+
+// Queue is what waits, in the order in which it is served: GET /v1/queue.
 type Queue struct {
 	Entries []QueueEntry `json:"entries" nullable:"false"`
 	Running int          `json:"running"`
@@ -192,6 +240,7 @@ type DeviceReport struct {
 	OSVersion string            `json:"os_version" maxLength:"64"`
 	State     qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
 	Message   string            `json:"message,omitempty" maxLength:"4096"`
+	Tags      []string          `json:"tags,omitempty" maxItems:"50" nullable:"false" doc:"words that its owner gave it; no commas"`
 	Installed *qgjob.App        `json:"installed,omitempty"`
 	qgjob.Hardware
 }

@@ -94,6 +94,7 @@ var codeExits = map[qgjob.Code]exitCode{
 	qgjob.CodeInvalid:      exitUsage,
 	qgjob.CodeNotFound:     exitUsage,
 	qgjob.CodeConflict:     exitUsage,
+	qgjob.CodeUnmatched:    exitNoDevice,
 	qgjob.CodeTooLarge:     exitUsage,
 	qgjob.CodeUnauthorized: exitInfrastructure,
 	qgjob.CodeLeaseLost:    exitInfrastructure,

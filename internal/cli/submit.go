@@ -28,6 +28,8 @@ type submitOptions struct {
 	tests               []string
 	priority            priority
 	target              string
+	requires            string
+	allowUnmatched      bool
 	matrix              []string
 	shards              int
 	failFast            bool
@@ -113,6 +115,8 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.StringArrayVar(&o.tests, "test", nil, "spec `file`, folder or pattern, relative to the test project (required; repeat for more)")
 	f.Var(&o.priority, "priority", "0 (most urgent) to 1000: a lower number is more urgent")
 	f.StringVar(&o.target, "target", "", "kind of device: device, emulator or browserstack (default any own phone or emulator)")
+	f.StringVar(&o.requires, "requires", "", "what else is asked of the device, `terms` joined by commas: platform=android, os>=12, os<15, model=Pixel *|Galaxy S2?, tag=lab, device=ID")
+	f.BoolVar(&o.allowUnmatched, "allow-unmatched", false, "wait even if no known device can run the tests (default: exit 18)")
 	f.StringArrayVar(&o.matrix, "matrix", nil, "run each spec once for each `target=a,b`")
 	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
 	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
@@ -150,6 +154,9 @@ func (o *submitOptions) parse() (err error) {
 	}
 	if o.targets, err = parseTargets(o.target, o.matrix); err != nil {
 		return err
+	}
+	if _, err := qgjob.ParseRequirement(o.requires); err != nil {
+		return exitf(exitUsage, "--requires: %v", err)
 	}
 	switch {
 	case o.shards < 0 || o.shards > qgjob.MaxShards:
@@ -219,7 +226,7 @@ func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
 	for _, spec := range specs {
 		for _, target := range o.targets {
 			for _, part := range parts {
-				jobs = append(jobs, api.JobSpec{TestPath: spec, Shard: part, Priority: &urgency, Target: string(target)})
+				jobs = append(jobs, api.JobSpec{TestPath: spec, Shard: part, Priority: &urgency, Target: string(target), Requires: o.requires})
 			}
 		}
 	}
@@ -336,7 +343,7 @@ func (o *submitOptions) afterSubmit(ctx context.Context, p *program, run qgjob.R
 func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRequest, _ *submitFiles, err error) {
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
-		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious,
+		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious, AllowUnmatched: o.allowUnmatched,
 	}
 	if o.cancelPrevious && (request.CI == nil || request.CI.Branch == "") {
 		return request, nil, exitf(exitUsage, "--cancel-previous needs to know the branch, and no CI tells it: set QGJOB_BRANCH")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"qgjob"
 	"qgjob/internal/agent"
 	"qgjob/internal/device"
 	"qgjob/internal/device/android"
@@ -21,6 +22,7 @@ type workerOptions struct {
 	projectDir string
 	project    string
 	dataDir    string
+	tags       []string
 
 	emulators    emulatorOptions
 	browserstack browserstackOptions
@@ -55,6 +57,7 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
 	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
+	f.StringArrayVar(&o.tags, "tag", nil, "a `word` for the devices of this worker, which jobs can ask for with --requires=tag=WORD (repeat for more)")
 	o.emulators.flags(f)
 	o.browserstack.flags(f)
 	p.connectionFlags(f, &o.connection)
@@ -75,6 +78,11 @@ func (o *workerOptions) parse(p *program) (err error) {
 	}
 	if err := o.browserstack.check(); err != nil {
 		return err
+	}
+	for _, tag := range o.tags {
+		if r, err := qgjob.ParseRequirement("tag=" + tag); err != nil || len(r.Tags) != 1 || r.Tags[0] != tag {
+			return exitf(exitUsage, "--tag %q is no word: no commas, no comparisons, no space at its ends", tag)
+		}
 	}
 	given := o.dataDir != ""
 	if o.dataDir, err = p.dataDir(o.dataDir); err != nil {
@@ -125,7 +133,7 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	}
 	return agent.Options{
 		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
-		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever,
+		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever, Tags: o.tags,
 		Out: p.stdout, Logger: log,
 	}, nil
 }

@@ -89,6 +89,8 @@ func (s *Server) runRoutes(a huma.API) {
 	handle(s, a, operation("job", http.MethodGet, "/v1/jobs/{id}", tagRuns, "Get a job with its attempts and events", ""), s.job)
 	handle(s, a, operation("cancel", http.MethodPost, "/v1/jobs/{id}/cancel", tagRuns, "Cancel a job",
 		"A queued job is canceled at once. A running one is canceling until its device has stopped. A job with a verdict stays as it is."), s.cancel)
+	handle(s, a, operation("explain", http.MethodGet, "/v1/jobs/{id}/explanation", tagRuns, "Why a job waits, or why it ran where it did",
+		"Made of the plan of this moment. Each constraint says whether it holds the job back now."), s.explain)
 	handle(s, a, stream("watchJob", "/v1/jobs/{id}/events", tagRuns, "Watch a job",
 		"Server-sent events: every event of the job from the first one on, each once, with its number as id; data is the event as JSON. "+
 			"Goes on after Last-Event-ID. Ends after the verdict; 204 when the verdict was seen before."), s.watchJob)
@@ -98,9 +100,10 @@ func (s *Server) runRoutes(a huma.API) {
 }
 
 func (s *Server) queueRoutes(a huma.API) {
-	handle(s, a, operation("queue", http.MethodGet, "/v1/queue", tagQueue, "What waits, most urgent first", ""), s.queue)
+	handle(s, a, operation("queue", http.MethodGet, "/v1/queue", tagQueue, "What waits, in the order in which it is served", ""), s.queue)
 	handle(s, a, stream("watchQueue", "/v1/queue/events", tagQueue, "Watch the queue",
 		"Server-sent events: the queue as it is, then again at each change, at most a few a second; data is the same as GET /v1/queue."), s.watchQueue)
+	handle(s, a, operation("setOrganization", http.MethodPut, "/v1/organizations/{id}", tagQueue, "Set an organization's share and quota", ""), s.setOrganization)
 	handle(s, a, operation("devices", http.MethodGet, "/v1/devices", tagQueue, "Every known device", ""), s.devices)
 }
 

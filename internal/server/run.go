@@ -49,11 +49,11 @@ func (s *Server) retryRun(ctx context.Context, in *retryInput) (*runOutput, erro
 	request := api.SubmitRequest{
 		OrgID: run.OrgID, AppVersionID: run.AppVersionID, CI: run.CI, MaxFailures: run.MaxFailures,
 		BundleSHA256: first.BundleSHA256, BuildSHA256: first.BuildSHA256, Project: first.Project, ConfigPath: first.ConfigPath,
-		IdempotencyKey: in.Body.IdempotencyKey,
+		IdempotencyKey: in.Body.IdempotencyKey, AllowUnmatched: true, // they were allowed before
 	}
 	for _, j := range run.Jobs {
 		if !in.Body.Failed || j.State != qgjob.Passed {
-			request.Jobs = append(request.Jobs, api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target)})
+			request.Jobs = append(request.Jobs, api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target), Requires: j.Requires})
 		}
 	}
 	if len(request.Jobs) == 0 {

@@ -90,7 +90,7 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
 		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
 		CI: r.CI, MaxFailures: r.MaxFailures, CancelPrevious: r.CancelPrevious,
-		RepeatFailed: r.RepeatFailed,
+		RepeatFailed: r.RepeatFailed, AllowUnmatched: r.AllowUnmatched,
 	}
 	if r.IdempotencyKey != "" {
 		hash, err := bodyHash(r, sub)
@@ -126,8 +126,9 @@ func bodyHash(r api.SubmitRequest, sub store.Submission) (string, error) {
 	r.IdempotencyKey, r.ConfigPath, r.CI = "", sub.ConfigPath, nil
 	r.Jobs = make([]api.JobSpec, len(sub.Jobs))
 	for i, j := range sub.Jobs {
-		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target)}
+		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target), Requires: j.Requires}
 	}
+	r.AllowUnmatched = false
 	body, err := json.Marshal(r)
 	if err != nil {
 		return "", err
@@ -155,7 +156,11 @@ func jobSpec(j api.JobSpec) (store.JobSpec, error) {
 	if err := qgjob.CheckPriority(priority); err != nil {
 		return store.JobSpec{}, err
 	}
-	return store.JobSpec{TestPath: testPath, Shard: j.Shard, Priority: priority, Target: target}, nil
+	requires, err := qgjob.ParseRequirement(j.Requires)
+	if err != nil {
+		return store.JobSpec{}, err
+	}
+	return store.JobSpec{TestPath: testPath, Shard: j.Shard, Priority: priority, Target: target, Requires: requires.String()}, nil
 }
 
 // cleanConfigPath returns the path of an AppWright config in its one form, or refuses one outside the project.

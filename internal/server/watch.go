@@ -165,7 +165,7 @@ func (s *Server) readQueue(ctx context.Context) (api.Queue, error) {
 	q := api.Queue{Entries: make([]api.QueueEntry, len(lanes)), Running: running}
 	for i, l := range lanes {
 		q.Entries[i] = api.QueueEntry{
-			OrgID: l.OrgID, AppVersionID: l.AppVersionID, Target: l.Target, Priority: l.Priority,
+			OrgID: l.OrgID, AppVersionID: l.AppVersionID, Target: l.Target, Requires: l.Requires, Priority: l.Priority, Level: l.Level,
 			Queued: l.Queued, OldestMS: l.Waited.Milliseconds(),
 		}
 	}

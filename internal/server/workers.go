@@ -229,7 +229,10 @@ func (s *Server) appendLog(ctx context.Context, in *appendLogInput) (*appendLogO
 func deviceReports(devices []api.DeviceReport) []store.DeviceReport {
 	out := make([]store.DeviceReport, len(devices))
 	for i, d := range devices {
-		out[i] = store.DeviceReport(d)
+		out[i] = store.DeviceReport{
+			ID: d.ID, Serial: d.Serial, Kind: d.Kind, Platform: d.Platform, Model: d.Model, OSVersion: d.OSVersion,
+			State: d.State, Message: d.Message, Tags: d.Tags, Installed: d.Installed, Hardware: d.Hardware,
+		}
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/sched"
@@ -32,6 +33,10 @@ type board struct {
 	ofJob    map[int64]*attempt
 	ofWorker map[string][]*attempt
 
+	estimates map[estimateKey]sched.Estimate
+	orgs      map[string]*orgState
+	streaks   map[sched.Group]*streakState
+
 	builds map[appVersion]string // newest build, empty for none; what is not here was not asked for
 }
 
@@ -43,6 +48,9 @@ const (
 	buildsKept   = 10_000
 )
 
+// nextKnown is how many of a lane's first jobs the planner sees one by one.
+const nextKnown = 16
+
 // laneState is a lane with its counts and its first jobs.
 type laneState struct {
 	lane
@@ -50,6 +58,7 @@ type laneState struct {
 	queued   int
 	oldest   int64 // lowest seq of its jobs
 	oldestAt int64 // when that was submitted, in milliseconds
+	workMS   int64 // expected run time of its jobs together
 	heads    []*job
 	after    int64 // every queued job that is not in heads has a higher seq
 	whole    bool  // there is none: heads are all of its jobs
@@ -61,11 +70,17 @@ func (l *laneState) less(other *laneState) int {
 
 // snapshot is the lane as the planner sees it.
 func (l *laneState) snapshot() sched.Lane {
-	return sched.Lane{
-		Group:    sched.Group{OrgID: l.org, AppVersionID: l.appVersion, Target: l.target},
+	s := sched.Lane{
+		Group:    sched.Group{OrgID: l.org, AppVersionID: l.appVersion, Target: l.target, Requires: l.requires},
 		Priority: l.priority, Prefer: l.prefer, Avoid: l.avoid,
-		Queued: l.queued, OldestSeq: l.oldest, Oldest: at(l.oldestAt),
+		Queued: l.queued, OldestSeq: l.oldest, Oldest: at(l.oldestAt), Work: time.Duration(l.workMS) * time.Millisecond,
 	}
+	if len(l.heads) > 0 && l.heads[0].seq == l.oldest {
+		for _, j := range l.heads[1:min(len(l.heads), nextKnown)] {
+			s.Next = append(s.Next, sched.Entry{Seq: j.seq, At: j.SubmittedAt})
+		}
+	}
+	return s
 }
 
 type workerState struct {
@@ -80,6 +95,10 @@ type deviceState struct {
 	id, worker   string // worker is empty while it is not part of the fleet
 	kind         qgjob.Target
 	state        qgjob.DeviceState
+	platform     string
+	model        string
+	osVersion    string
+	tags         string    // joined by commas
 	app          qgjob.App // installed; its organization is empty when nothing is known
 	waitingUntil int64
 	waitingSeq   int64 // the poll by which it waits
@@ -95,6 +114,7 @@ func newBoard() *board {
 		byApp: map[appVersion]map[*laneState]struct{}{}, byPrefer: map[string]map[*laneState]struct{}{},
 		workers: map[string]*workerState{}, devices: map[string]*deviceState{},
 		open: map[string]*attempt{}, ofJob: map[int64]*attempt{}, ofWorker: map[string][]*attempt{},
+		estimates: map[estimateKey]sched.Estimate{}, orgs: map[string]*orgState{}, streaks: map[sched.Group]*streakState{},
 		builds: map[appVersion]string{},
 	}
 }
@@ -109,10 +129,10 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 		{`select value + 1 from counters where org_id = '' and name = '` + jobsSubmitted + `'`, func(row scanner) error { return row.Scan(&b.nextJob) }},
 		{`select cast(coalesce(max(id), 0) + 1 as bigint) from lanes`, func(row scanner) error { return row.Scan(&b.nextID) }},
 		{
-			`select id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms from lanes where queued > 0`,
+			`select id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms, work_ms from lanes where queued > 0`,
 			func(row scanner) error {
 				l := &laneState{}
-				err := row.Scan(&l.id, &l.org, &l.appVersion, &l.target, &l.priority, &l.prefer, &l.avoid, &l.queued, &l.oldest, &l.oldestAt)
+				err := row.Scan(&l.id, &l.org, &l.appVersion, &l.target, &l.requires, &l.priority, &l.prefer, &l.avoid, &l.queued, &l.oldest, &l.oldestAt, &l.workMS)
 				l.after = l.oldest - 1
 				b.addLane(l)
 				return err
@@ -126,10 +146,10 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			return err
 		}},
 		{`
-			select id, worker_id, kind, state, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq
+			select id, worker_id, kind, state, platform, model, os_version, tags, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq
 			from devices where worker_id <> '' or attempt_id <> ''`, func(row scanner) error {
 			d := &deviceState{}
-			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq)
+			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.platform, &d.model, &d.osVersion, &d.tags, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq)
 			b.devices[d.id] = d
 			return err
 		}},
@@ -154,7 +174,7 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 	for _, lanes := range b.urgent {
 		slices.SortFunc(lanes, (*laneState).less)
 	}
-	return b, nil
+	return b, b.readLearned(ctx, s)
 }
 
 // addLane makes a lane known; urgent is left unsorted.

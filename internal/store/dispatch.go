@@ -1,17 +1,24 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/sched"
 )
 
-// laneLimit bounds how many lanes of each target a plan sees, the most urgent ones: a decision costs the
-// same whatever waits behind them.
-const laneLimit = 256
+// allLanes is up to how many lanes a plan sees all of. Of more it sees laneLimit of each target, the most urgent
+// ones, and as many of the oldest, which age may have made as urgent: a decision costs the same whatever waits
+// behind them.
+const (
+	allLanes  = 1024
+	laneLimit = 256
+)
 
 // dispatches runs after everything else of its batch, once for all who asked.
 var dispatches = &step{order: dispatchStep, run: func(ctx context.Context, t *tx, _ []*call) error { return t.dispatch(ctx) }}
@@ -74,7 +81,7 @@ func (t *tx) dispatch(ctx context.Context) error {
 		}
 	}
 	for _, a := range plan {
-		if err := t.assign(lanes[a.Lane].heads[0], t.b.devices[a.DeviceID], a.Reason); err != nil {
+		if err := t.assign(lanes[a.Lane].heads[0], t.b.devices[a.DeviceID], a); err != nil {
 			return err
 		}
 	}
@@ -98,17 +105,17 @@ func (t *tx) pollsAnswered() bool {
 
 // assign opens an attempt of a job on a device, and answers the poll with it by which the device waits when
 // that is of this batch.
-func (t *tx) assign(j *job, d *deviceState, reason string) error {
+func (t *tx) assign(j *job, d *deviceState, given sched.Assignment) error {
 	j.Attempts++
 	if j.StartedAt == nil {
 		now := at(t.now)
 		j.StartedAt = &now
 	}
 	a := &attempt{
-		id: t.newID(), token: newToken(j.Attempts), org: j.OrgID, worker: d.worker, device: d.id, reason: reason,
-		job: j, jobSeq: j.seq, number: j.Attempts, expires: t.expiry(), saved: t.expiry(),
+		id: t.newID(), token: newToken(j.Attempts), org: j.OrgID, worker: d.worker, device: d.id, reason: given.Reason, why: jsonText(given.Why),
+		job: j, jobSeq: j.seq, number: j.Attempts, assigned: t.now, expires: t.expiry(), saved: t.expiry(),
 	}
-	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: a.number, DeviceID: d.id, Message: reason}); err != nil {
+	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: a.number, DeviceID: d.id, Message: given.Reason}); err != nil {
 		return err
 	}
 	t.b.start(a)
@@ -125,19 +132,27 @@ func (t *tx) assign(j *job, d *deviceState, reason string) error {
 	return nil
 }
 
-// fleet is the devices of live workers, with what they run, and those of them that wait for work. The polls of
-// the batch count as if their devices waited already.
+// fleet is the devices of live workers, with what they run, those of them that wait for work, and what else a
+// plan goes by but lanes. The polls of the batch count as if their devices waited already.
 func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 	lastSeen := t.now - t.w.lease.Milliseconds()
+	installs := map[qgjob.Target]time.Duration{}
 	for _, d := range t.b.devices {
-		if d.worker == "" || d.state != qgjob.DeviceIdle && d.state != qgjob.DeviceBusy {
+		if d.worker == "" {
 			continue
 		}
 		polling := t.polling[d.worker]
-		if polling == nil && t.b.workers[d.worker].seen <= lastSeen {
-			continue
+		device := sched.Device{Traits: d.traits()}
+		switch {
+		case polling == nil && t.b.workers[d.worker].seen <= lastSeen:
+			device.Unavailable = "without a live worker"
+		case d.state != qgjob.DeviceIdle && d.state != qgjob.DeviceBusy:
+			device.Unavailable = string(d.state)
 		}
-		device := sched.Device{Traits: qgjob.Traits{ID: d.id, Kind: d.kind}}
+		if _, known := installs[d.kind]; !known {
+			installs[d.kind] = t.b.expectedInstall(d.kind)
+		}
+		device.Install = installs[d.kind]
 		if d.app.OrgID != "" {
 			device.Installed = &d.app
 		}
@@ -146,22 +161,37 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 			waits = len(t.waiting[waitingDevice{d.worker, d.id}]) > 0
 		}
 		if d.attempt != nil {
-			j := d.attempt.job
-			device.Serving = &sched.Group{OrgID: j.OrgID, AppVersionID: j.AppVersionID, Target: j.Target}
-		} else if waits {
+			g := d.attempt.job.group()
+			device.Serving = &g
+			device.Until = at(d.attempt.assigned + d.attempt.job.expectedMS + device.Install.Milliseconds()/2)
+		} else if waits && device.Unavailable == "" {
 			device.Free = true
 			free = append(free, d)
 		}
 		s.Devices = append(s.Devices, device)
 	}
+	for _, o := range t.b.orgs {
+		s.Organizations = append(s.Organizations, sched.Organization{
+			ID: o.id, Weight: float64(o.weightPermille) / 1000, MaxDevices: o.maxDevices, Used: time.Duration(o.used(t.now)) * time.Millisecond,
+		})
+	}
+	for g, k := range t.b.streaks {
+		s.Streaks = append(s.Streaks, sched.Streak{Group: g, Devices: len(k.devices), Last: at(k.last)})
+	}
 	return s, free
 }
 
-// urgentLanes are those that a plan for the free devices needs: the most urgent of each target that they
-// serve, those that prefer one of them, and those of the apps that are on them.
+// urgentLanes are those that a plan for the free devices needs: all of them, or the most urgent of each target that
+// they serve, the oldest, those that prefer one of them, and those of the apps that are on them.
 func (b *board) urgentLanes(free []*deviceState) []*laneState {
-	seen := map[*laneState]struct{}{}
 	var lanes []*laneState
+	if len(b.lanes) <= allLanes {
+		for _, urgent := range b.urgent {
+			lanes = append(lanes, urgent...)
+		}
+		return lanes
+	}
+	seen := map[*laneState]struct{}{}
 	add := func(l *laneState) {
 		if _, known := seen[l]; !known {
 			seen[l] = struct{}{}
@@ -181,6 +211,10 @@ func (b *board) urgentLanes(free []*deviceState) []*laneState {
 				break
 			}
 		}
+	}
+	oldest := slices.SortedFunc(maps.Values(b.lanes), func(a, b *laneState) int { return cmp.Compare(a.oldest, b.oldest) })
+	for _, l := range oldest[:laneLimit] {
+		add(l)
 	}
 	for _, d := range free {
 		for l := range b.byPrefer[d.id] {

@@ -20,6 +20,7 @@ type job struct {
 	prefer, avoid string // devices of its next attempt
 	events        int    // number of its newest event
 	fresh         bool   // its row is still to be written
+	expectedMS    int64  // run time as expected at submit
 	excused       bool   // the tests that failed in the attempt that ends are quarantined, all of them
 }
 
@@ -27,7 +28,7 @@ const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
-	j.prefer_device, j.avoid_device, j.events, j.shard, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
+	j.prefer_device, j.avoid_device, j.events, j.shard, j.requires, j.expected_ms, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
 // scanJob reads jobColumns, after any columns that the caller reads itself.
 func scanJob(row scanner, before ...any) (*job, error) {
@@ -36,7 +37,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
-		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Quarantined, &submitted, &started, &ended)
+		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Requires, &j.expectedMS, &j.Quarantined, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {
 		return nil, err
 	}
@@ -79,7 +80,7 @@ func noJob(id string) error {
 }
 
 func (j *job) lane() lane {
-	return lane{org: j.OrgID, appVersion: j.AppVersionID, target: j.Target, priority: j.Priority, prefer: j.prefer, avoid: j.avoid}
+	return lane{org: j.OrgID, appVersion: j.AppVersionID, target: j.Target, requires: j.Requires, priority: j.Priority, prefer: j.prefer, avoid: j.avoid}
 }
 
 func (j *job) mutable() []any {
@@ -93,7 +94,7 @@ func (j *job) row() []any {
 	return []any{
 		j.seq, j.ID, j.runSeq, j.OrgID, j.AppVersionID, j.Target, j.Priority, j.TestPath,
 		j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard,
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard, j.Requires, j.expectedMS,
 	}
 }
 
@@ -137,29 +138,30 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 
 // attempt is an attempt as a write transaction holds it.
 type attempt struct {
-	id, token, org, worker, device, reason string
-	job                                    *job // of an open one
-	jobSeq                                 int64
-	number                                 int
-	outcome                                qgjob.Outcome
-	resultHash                             string
-	trigger                                qgjob.Trigger
-	retry                                  int
-	acknowledged, cancelTold               bool
-	logReceived                            int64
-	expires                                int64
-	saved                                  int64 // expires as it is in the database
+	id, token, org, worker, device string
+	reason, why                    string // why is the reason as JSON, of one that was made now
+	job                            *job   // of an open one
+	jobSeq                         int64
+	number                         int
+	outcome                        qgjob.Outcome
+	resultHash                     string
+	trigger                        qgjob.Trigger
+	retry                          int
+	acknowledged, cancelTold       bool
+	logReceived                    int64
+	assigned, expires              int64
+	saved                          int64 // expires as it is in the database
 }
 
 const attemptColumns = `
 	a.id, a.token, a.org_id, a.worker_id, a.device_id, a.reason, a.job_seq, a.number,
-	a.outcome, a.result_hash, a.trigger, a.retry, a.acknowledged, a.cancel_told, a.log_received, a.expires_at_ms`
+	a.outcome, a.result_hash, a.trigger, a.retry, a.acknowledged, a.cancel_told, a.log_received, a.assigned_at_ms, a.expires_at_ms`
 
 // columns are where attemptColumns go.
 func (a *attempt) columns() []any {
 	return []any{
 		&a.id, &a.token, &a.org, &a.worker, &a.device, &a.reason, &a.jobSeq, &a.number,
-		&a.outcome, &a.resultHash, &a.trigger, &a.retry, &a.acknowledged, &a.cancelTold, &a.logReceived, &a.expires,
+		&a.outcome, &a.resultHash, &a.trigger, &a.retry, &a.acknowledged, &a.cancelTold, &a.logReceived, &a.assigned, &a.expires,
 	}
 }
 
@@ -225,6 +227,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		j.Cause, j.Message = r.Cause, r.Message
 	case qgjob.Stop: // the cause is the cancel's
 	}
+	t.learn(a, r, s.InfraErrors > 0)
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)
 	t.b.end(a)

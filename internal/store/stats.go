@@ -1,12 +1,15 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"slices"
 	"strings"
 	"time"
 
 	"qgjob"
+	"qgjob/internal/sched"
 )
 
 // Names of counters.
@@ -26,7 +29,8 @@ func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
 		var d qgjob.Device
 		var app qgjob.App
 		var seen int64
-		err := row.Scan(&d.ID, &d.Serial, &d.Kind, &d.Platform, &d.Model, &d.OSVersion, &d.State, &d.Message, &d.WorkerID, &d.Host, &d.JobID,
+		var tags string
+		err := row.Scan(&d.ID, &d.Serial, &d.Kind, &d.Platform, &d.Model, &d.OSVersion, &d.State, &d.Message, &d.WorkerID, &tags, &d.Host, &d.JobID,
 			&app.OrgID, &app.AppVersionID, &app.BuildSHA256, &d.Installs, &d.InstallsSaved, &seen,
 			&d.ScreenWidth, &d.ScreenHeight, &d.BatteryPercent, &d.FreeStorage)
 		if app.OrgID != "" {
@@ -35,11 +39,14 @@ func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
 		if d.JobID != "" && d.State == qgjob.DeviceIdle {
 			d.State = qgjob.DeviceBusy
 		}
+		if tags != "" {
+			d.Tags = strings.Split(tags, ",")
+		}
 		d.SeenAt = at(seen)
 		devices = append(devices, d)
 		return err
 	}, `
-		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.host, coalesce(j.id, ''),
+		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.tags, d.host, coalesce(j.id, ''),
 			d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.installs, d.installs_saved, d.seen_at_ms,
 			d.screen_width, d.screen_height, d.battery_percent, d.free_storage
 		from devices d
@@ -49,7 +56,8 @@ func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
 	return devices, err
 }
 
-// Queue returns what waits, most urgent first, and how many jobs run. An empty org is every organization.
+// Queue returns what waits, in the order in which it is served, and how many jobs run. An empty org is every
+// organization.
 func (s *Store) Queue(ctx context.Context, org string) (lanes []Lane, running int, err error) {
 	lanes = []Lane{}
 	err = s.snapshot(ctx, func(query queryFunc) error {
@@ -60,14 +68,15 @@ func (s *Store) Queue(ctx context.Context, org string) (lanes []Lane, running in
 		err = query(func(row scanner) error {
 			var l Lane
 			var oldest int64
-			err := row.Scan(&l.OrgID, &l.AppVersionID, &l.Target, &l.Priority, &l.Queued, &oldest)
+			err := row.Scan(&l.OrgID, &l.AppVersionID, &l.Target, &l.Requires, &l.Priority, &l.Queued, &oldest)
 			l.Waited = since(oldest, now)
+			l.Level = sched.Level(l.Priority, l.Waited, sched.DefaultBound)
 			lanes = append(lanes, l)
 			return err
 		}, `
-			select org_id, app_version_id, target, priority, sum(queued), min(oldest_at_ms)
+			select org_id, app_version_id, target, requires, priority, sum(queued), min(oldest_at_ms)
 			from lanes where queued > 0 and ($1 = '' or org_id = $1)
-			group by org_id, app_version_id, target, priority
+			group by org_id, app_version_id, target, requires, priority
 			order by priority, min(oldest_seq)`, org)
 		if err != nil {
 			return err
@@ -76,6 +85,7 @@ func (s *Store) Queue(ctx context.Context, org string) (lanes []Lane, running in
 			select cast(coalesce(sum(value), 0) as bigint) from counters
 			where ($1 = '' or org_id = $1) and name in ('`+jobsIn+`running', '`+jobsIn+`canceling')`, org)
 	})
+	slices.SortStableFunc(lanes, func(a, b Lane) int { return cmp.Compare(a.Level, b.Level) })
 	return lanes, running, err
 }
 

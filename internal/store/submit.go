@@ -1,7 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"qgjob"
 )
@@ -102,7 +106,7 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
 		sub.run, sub.known, sub.created = qgjob.Run{}, "", false
-		if c.err = t.admit(sub, builds); c.err == nil && sub.created {
+		if c.err = t.admit(ctx, sub, builds); c.err == nil && sub.created {
 			fresh = append(fresh, sub)
 			jobs += len(sub.Jobs)
 		}
@@ -111,6 +115,7 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 		return nil
 	}
 	for _, sub := range fresh {
+		t.longestFirst(sub)
 		if err := t.failedFirst(ctx, sub); err != nil {
 			return err
 		}
@@ -129,7 +134,7 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 
 // admit decides whether a submission makes a run, and prepares it. Keys of the batch are added to the known ones:
 // of two calls with one key the first makes the run.
-func (t *tx) admit(sub *submitCall, builds map[buildKey]string) error {
+func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]string) error {
 	key := orgKey{sub.OrgID, sub.IdempotencyKey}
 	known := t.keys[key]
 	expired := known != nil && known.submitted <= t.now-IdempotencyWindow.Milliseconds()
@@ -147,6 +152,9 @@ func (t *tx) admit(sub *submitCall, builds map[buildKey]string) error {
 	build, ok := builds[buildKey{app, sub.BuildSHA256}]
 	if !ok && sub.BuildSHA256 != newestBuild {
 		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
+	}
+	if err := t.matched(ctx, sub); err != nil {
+		return err
 	}
 	sub.created = true
 	sub.run = qgjob.Run{ID: t.newID(), OrgID: sub.OrgID, AppVersionID: sub.AppVersionID, SubmittedAt: at(t.now), State: qgjob.Queued}
@@ -174,9 +182,9 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 	t.addFacts(sub, seq)
 	run.Jobs = make([]qgjob.Job, len(sub.Jobs))
 	for i, spec := range sub.Jobs {
-		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, Job: qgjob.Job{
+		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, expectedMS: t.b.expectedRun(sub.OrgID, spec.TestPath).Milliseconds(), Job: qgjob.Job{
 			ID: t.newID(), RunID: run.ID, OrgID: run.OrgID, AppVersionID: run.AppVersionID,
-			TestPath: spec.TestPath, Shard: spec.Shard, Priority: spec.Priority, Target: spec.Target,
+			TestPath: spec.TestPath, Shard: spec.Shard, Priority: spec.Priority, Target: spec.Target, Requires: spec.Requires,
 			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath,
 			SubmittedAt: run.SubmittedAt,
 		}}
@@ -256,4 +264,79 @@ func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]strin
 		builds[key] = key.sha256
 		return err
 	})
+}
+
+// longestFirst orders the jobs of a submission by the run time that is expected of them, which shortens the run's
+// tail. What is expected alike keeps its order.
+func (t *tx) longestFirst(sub *submitCall) {
+	if len(sub.Jobs) < 2 {
+		return
+	}
+	sub.Jobs = slices.Clone(sub.Jobs)
+	slices.SortStableFunc(sub.Jobs, func(a, b JobSpec) int {
+		return cmp.Compare(t.b.expectedRun(sub.OrgID, b.TestPath), t.b.expectedRun(sub.OrgID, a.TestPath))
+	})
+}
+
+// matched refuses a submission that holds a job which no known device can run, be it of a live worker or of one
+// that was. While no device is known nothing can be said.
+func (t *tx) matched(ctx context.Context, sub *submitCall) error {
+	if sub.AllowUnmatched {
+		return nil
+	}
+	for _, spec := range sub.Jobs {
+		requires, err := qgjob.ParseRequirement(spec.Requires)
+		if err != nil {
+			return err
+		}
+		fits := func(d qgjob.Traits) bool { return spec.Target.Accepts(d.Kind) && requires.Mismatch(d) == "" }
+		live := false
+		for _, d := range t.b.devices {
+			if live = fits(d.traits()); live {
+				break
+			}
+		}
+		if live {
+			continue
+		}
+		known, err := t.knownDevices(ctx)
+		if err != nil {
+			return err
+		}
+		if len(known) > 0 && !slices.ContainsFunc(known, fits) {
+			return noDevice(spec, requires, known)
+		}
+	}
+	return nil
+}
+
+// knownDevices are all that any worker ever had.
+func (t *tx) knownDevices(ctx context.Context) ([]qgjob.Traits, error) {
+	var known []qgjob.Traits
+	err := t.query(ctx, func(row scanner) error {
+		var d deviceState
+		err := row.Scan(&d.id, &d.kind, &d.platform, &d.model, &d.osVersion, &d.tags)
+		known = append(known, d.traits())
+		return err
+	}, `select id, kind, platform, model, os_version, tags from devices order by id`)
+	return known, err
+}
+
+// mismatchesNamed is how many devices an error describes.
+const mismatchesNamed = 3
+
+func noDevice(spec JobSpec, requires qgjob.Requirement, known []qgjob.Traits) error {
+	var why []string
+	for _, d := range known[:min(len(known), mismatchesNamed)] {
+		reason := requires.Mismatch(d)
+		if !spec.Target.Accepts(d.Kind) {
+			reason = fmt.Sprintf("is a %s, not %s", d.Kind, spec.Target)
+		}
+		why = append(why, d.ID+" "+reason)
+	}
+	if more := len(known) - mismatchesNamed; more > 0 {
+		why = append(why, fmt.Sprintf("and %d more do not fit", more))
+	}
+	return qgjob.Errorf(qgjob.CodeUnmatched, "%s: no known device can run it: %s. Start a worker that has such a device, ask for another one, or submit with --allow-unmatched to wait",
+		spec.TestPath, strings.Join(why, ", "))
 }

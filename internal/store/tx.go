@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qgjob"
+	"qgjob/internal/sched"
 )
 
 // tx is one write transaction: the board as it changes, and what is to be written of that. Nothing is written
@@ -40,8 +41,13 @@ type tx struct {
 	events   [][]any
 	facts    [][]any // of new runs
 	counters map[counter]int64
-	topics   map[string]struct{}
-	mail     []delivery // for polls of transactions before
+
+	estimates map[estimateKey]struct{} // that changed
+	orgs      map[*orgState]struct{}
+	streaks   map[sched.Group]struct{}
+
+	topics map[string]struct{}
+	mail   []delivery // for polls of transactions before
 
 	failedIn    map[string]struct{} // ids of runs of which a job failed or errored
 	superseding []superseding       // new runs that end older ones
@@ -60,6 +66,7 @@ func newTx(w *writer, planning bool) *tx {
 		changed: map[int64]*job{}, enqueued: map[int64]int64{}, dequeued: map[int64]int64{},
 		lanes: map[*laneState]struct{}{}, headless: map[*laneState]struct{}{}, workers: map[*workerState]struct{}{},
 		devices: map[*deviceState]struct{}{}, attempts: map[*attempt]struct{}{},
+		estimates: map[estimateKey]struct{}{}, orgs: map[*orgState]struct{}{}, streaks: map[sched.Group]struct{}{},
 		counters: map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
 	}
 }
@@ -71,6 +78,7 @@ type counter struct{ org, name string }
 type lane struct {
 	org, appVersion string
 	target          qgjob.Target
+	requires        string
 	priority        int
 	prefer, avoid   string
 }
@@ -136,6 +144,7 @@ func (t *tx) enqueue(j *job) {
 		t.b.age(l, j.seq, submitted)
 	}
 	l.queued++
+	l.workMS += j.expectedMS
 	t.b.head(l, j)
 	t.lanes[l] = struct{}{}
 	t.enqueued[j.seq] = l.id
@@ -150,6 +159,7 @@ func (t *tx) dequeue(j *job) error {
 	}
 	t.b.unhead(l, j.seq)
 	l.queued--
+	l.workMS -= j.expectedMS
 	t.lanes[l] = struct{}{}
 	if _, fresh := t.enqueued[j.seq]; fresh {
 		delete(t.enqueued, j.seq)
@@ -242,9 +252,9 @@ var (
 			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)
 		{values}`)
 	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
-	insertJobs = newBulk("ititttittttbiiittiiit", `
+	insertJobs = newBulk("ititttittttbiiittiiitti", `
 		insert into jobs (seq, id, run_seq, org_id, app_version_id, target, priority, test_path,
-			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms, shard)
+			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms, shard, requires, expected_ms)
 		{values}`)
 	updateJobs = newBulk("itttbiiittiiii", `
 		update jobs set state = {2}, cause = {3}, message = {4}, flaky = {5}, attempts = {6}, test_failures = {7}, infra_errors = {8},
@@ -252,8 +262,8 @@ var (
 		{from} where seq = {1}`)
 	insertQueued   = newBulk("ii", `insert into queue (lane_id, job_seq) {values}`)
 	deleteQueued   = newBulk("ii", `delete from queue {using} where lane_id = {1} and job_seq = {2}`)
-	insertAttempts = newBulk("tiitttttii", `
-		insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, assigned_at_ms, expires_at_ms)
+	insertAttempts = newBulk("tiittttttii", `
+		insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, why, assigned_at_ms, expires_at_ms)
 		{values}`)
 	saveAttempts = newBulk("tbbii", `
 		update attempts set acknowledged = {2}, cancel_told = {3}, expires_at_ms = {4}, log_received = {5} {from} where id = {1}`)
@@ -267,10 +277,10 @@ var (
 		insert into counters (org_id, name, value)
 		{values}
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`)
-	saveLanes = newBulk("itttittiii", `
-		insert into lanes (id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms)
+	saveLanes = newBulk("ittttittiiii", `
+		insert into lanes (id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms, work_ms)
 		{values}
-		on conflict (id) do update set queued = excluded.queued, oldest_seq = excluded.oldest_seq, oldest_at_ms = excluded.oldest_at_ms`)
+		on conflict (id) do update set queued = excluded.queued, oldest_seq = excluded.oldest_seq, oldest_at_ms = excluded.oldest_at_ms, work_ms = excluded.work_ms`)
 	saveWorkers = newBulk("tiii", `update workers set poll_seq = {2}, waiting_seq = {3}, seen_at_ms = {4} {from} where id = {1}`)
 	saveDevices = newBulk("tiitttiit", `
 		update devices set installs = installs + {2}, installs_saved = installs_saved + {3},
@@ -307,7 +317,7 @@ func (t *tx) collected() []statement {
 	add(insertQueued, queueRows(t.enqueued))
 	add(endAttempts, t.ends)
 	add(insertAttempts, rowsOf(t.started, func(a *attempt) []any {
-		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, t.now, a.expires}
+		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, a.why, a.assigned, a.expires}
 	}))
 	add(saveAttempts, rowsOfSet(t.attempts, func(a *attempt) []any {
 		a.saved = a.expires
@@ -315,7 +325,7 @@ func (t *tx) collected() []statement {
 	}))
 	add(insertEvents, t.events)
 	add(saveLanes, rowsOfSet(t.lanes, func(l *laneState) []any {
-		return []any{l.id, l.org, l.appVersion, l.target, l.priority, l.prefer, l.avoid, l.queued, l.oldest, l.oldestAt}
+		return []any{l.id, l.org, l.appVersion, l.target, l.requires, l.priority, l.prefer, l.avoid, l.queued, l.oldest, l.oldestAt, l.workMS}
 	}))
 	add(saveDevices, rowsOfSet(t.devices, func(d *deviceState) []any {
 		row := []any{d.id, d.installs, d.saved, d.app.OrgID, d.app.AppVersionID, d.app.BuildSHA256, d.waitingUntil, d.waitingSeq, ""}
@@ -336,6 +346,7 @@ func (t *tx) collected() []statement {
 		}
 	}
 	add(addCounters, counts)
+	statements = append(statements, t.learned()...)
 	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.events = nil, nil, nil, nil, nil, nil
 	t.facts = nil
 	clear(t.changed)

@@ -12,6 +12,7 @@ type JobSpec struct {
 	Shard    string // part/parts; empty: all of the spec
 	Priority int
 	Target   qgjob.Target
+	Requires string // qgjob.Requirement in its one form
 }
 
 // Submission makes a run. Ids, paths, targets and priorities have passed package qgjob's checks.
@@ -24,6 +25,8 @@ type Submission struct {
 	BuildSHA256  string // empty: the app version's newest build at the time of the submit, if it has any
 	Project      string
 	ConfigPath   string
+
+	AllowUnmatched bool // jobs that no known device can run wait all the same
 
 	CI             *qgjob.CI
 	MaxFailures    int    // 0: the run never stops
@@ -76,6 +79,7 @@ type DeviceReport struct {
 	OSVersion string
 	State     qgjob.DeviceState
 	Message   string
+	Tags      []string // words that its owner gave it
 	Installed *qgjob.App
 	qgjob.Hardware
 }
@@ -148,7 +152,9 @@ type Lane struct {
 	OrgID        string
 	AppVersionID string
 	Target       qgjob.Target
+	Requires     string
 	Priority     int
+	Level        int // the priority, risen with age
 	Queued       int
 	Waited       time.Duration // of its oldest job, since the submit
 }
