@@ -310,6 +310,9 @@ func (p *Planner) queue(t *tier, o *org) *queue {
 
 // showQueue puts a queue into its tier or takes it out, and drops one that is empty.
 func (p *Planner) showQueue(q *queue) {
+	if p.building {
+		return
+	}
 	shown := q.groups.len() > 0 && !q.org.blocked()
 	switch {
 	case shown && q.slot >= 0:

@@ -38,10 +38,11 @@ type Planner struct {
 	fleet    int // grows when devices come or go
 	alive    int // devices that take work
 
-	round int // plans so far
-	pass  int // levels looked at so far
-	plan  []Assignment
-	times []time.Duration // scratch
+	building bool // queues are shown when all groups are in them
+	round    int  // plans so far
+	pass     int  // levels looked at so far
+	plan     []Assignment
+	times    []time.Duration // scratch
 
 	spareGroups []group
 	spareLanes  []lane
@@ -211,9 +212,18 @@ func build(s Snapshot, now time.Time, live bool) *Planner {
 	for _, o := range p.orgs {
 		p.rank(o)
 	}
+	p.building = true
 	for _, l := range p.lanes { // not by the map: in the order of memory, and mostly of age
 		if l == l.group.lanes[0] {
 			p.place(l.group)
+		}
+	}
+	p.building = false
+	for _, q := range p.pools {
+		for _, t := range q.tiers {
+			for _, q := range t.of {
+				p.showQueue(q)
+			}
 		}
 	}
 	slices.SortFunc(p.pools, func(a, b *pool) int { return a.key.compare(b.key) })
