@@ -29,6 +29,7 @@ type phone struct {
 	owner    *session // who has it open
 	sick     *device.Failure
 	app      qgjob.App
+	byHand   bool // another app is installed than the worker believes
 	installs int
 	prepare  func(ctx context.Context) error
 }
@@ -62,6 +63,13 @@ func (d *phones) sicken(serial string, f *device.Failure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.byID[serial].sick = f
+}
+
+// replace installs something else by hand, of which the worker does not know.
+func (d *phones) replace(serial string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.byID[serial].byHand = true
 }
 
 func (d *phones) isOpen(p *phone) bool {
@@ -137,10 +145,10 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 	}
 	s.driver.mu.Lock()
 	defer s.driver.mu.Unlock()
-	if s.phone.app == b.Key {
+	if s.phone.app == b.Key && !s.phone.byHand {
 		return device.Preparation{Reset: time.Millisecond}, nil
 	}
-	s.phone.app = b.Key
+	s.phone.app, s.phone.byHand = b.Key, false
 	s.phone.installs++
 	return device.Preparation{Installed: true, Install: time.Millisecond}, nil
 }
@@ -179,6 +187,10 @@ type specs map[string]func(ctx context.Context, log io.Writer) (Verdict, error)
 func (specs) Plan(_ context.Context, t Task, _ io.Writer) (Plan, error) {
 	return Plan{Project: "phone", BuildPath: filepath.Join(t.Dir, "app.apk")}, nil
 }
+
+func (specs) Ready(Task, Plan) {}
+
+func (specs) Rest(string) {}
 
 func (s specs) Run(ctx context.Context, t Task, _ Plan, _ Setup, log io.Writer) (Verdict, error) {
 	run := s[t.Spec]

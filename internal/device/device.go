@@ -109,6 +109,13 @@ type Recorder interface {
 	Recorded(ctx context.Context) []qgjob.CloudSession
 }
 
+// Keeper is an optional interface of a Session.
+type Keeper interface {
+	// ReleaseKeeping is Release, but leaves one Appium session open for the device's next job. Endpoint and
+	// Prepare leave it alone; the next Release ends it.
+	ReleaseKeeping(ctx context.Context, appiumSession string) error
+}
+
 // ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.
 var ErrInUse = errors.New("device is in use by another worker")
 

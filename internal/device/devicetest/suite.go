@@ -86,6 +86,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"ClosedSessionRefuses", closedSession},
 		{"SessionsThroughTheEndpoint", sessions},
 		{"SessionLeftOpenGivesWay", leftOpen},
+		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"EndpointSurvivesKill", killedServer},
 	}
@@ -418,6 +419,37 @@ func sessions(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	Eventually(t, 5*time.Second, "a closed session leaves no processes", gone)
+}
+
+// keptSession is two jobs of a batch, of which the second goes on in the first one's session.
+func keptSession(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	keeper, ok := s.(device.Keeper)
+	if !ok {
+		return // it makes a session for each job
+	}
+	prepare(t, s, b)
+	e := endpoint(t, s)
+	id := openSession(t, e, b)
+	if err := keeper.ReleaseKeeping(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.Phone.Account(b.Package); a.Running != "" || a.OpenSessions != 1 {
+		t.Errorf("after a release that keeps a session the phone says %+v", a)
+	}
+	if again := endpoint(t, s); again.URL != e.URL {
+		t.Errorf("the endpoint moved from %s to %s", e.URL, again.URL)
+	}
+	prepare(t, s, b)
+	if err := Command(t.Context(), e, "GET", "/session/"+id+"/source", nil, nil); err != nil {
+		t.Errorf("the kept session does not answer: %v", err)
+	}
+	release(t, s)
+	if a := h.Phone.Account(b.Package); a.OpenSessions != 0 {
+		t.Errorf("after a release the phone says %+v", a)
+	}
+	wantInstalled(t, h, b, 1)
 }
 
 // leftOpen is two tests of one job, of which the first crashed with its session open.
