@@ -174,7 +174,7 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 		Ready: on.Ready, HandOn: on.HandOn, Parked: found.parked,
 		Ahead: found.ahead, Start: t.start(p),
 		Session:     func() { next.Go(func() { w.Ready(t, p) }) },
-		TestTimeout: on.Limits.Test, Deadline: on.Limits.Deadline, Env: t.Env,
+		TestTimeout: on.Limits.Test, Silence: on.Limits.Silence, Deadline: on.Limits.Deadline, Env: t.Env,
 	}.Do(ctx, log)
 	next.Wait()
 	verdict := Verdict{Result: result, Suspect: evidence.AskDevice}

@@ -116,8 +116,11 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	defer func() { stop(); <-log.sent }()
 	go log.send(sending)
 
-	verdict := a.execute(at, session, dir, log)
+	var seen chronicle
+	seen.begin(at.ctx, session)
+	verdict := a.execute(at, session, dir, log, &seen)
 	result = verdict.Result
+	a.chronicle(ctx, at, &seen, filepath.Join(dir, artifactsName), result, log)
 	fmt.Fprintf(log, "[qgjob] %s\n", summary(result))
 	flush, cancel := context.WithTimeout(ctx, logFlush)
 	defer cancel()
@@ -128,6 +131,23 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	return result, keep
 }
 
+// chronicle keeps what the attempt left: of one that has touched its device, what the device tells, too. That
+// of one which is handed back or lost would come too late.
+func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, result qgjob.Result, log io.Writer) {
+	if result.Cause == qgjob.CauseHandedBack || errors.Is(context.Cause(at.ctx), errLeaseLost) {
+		return
+	}
+	if seen.appium.path != "" {
+		if err := errors.Join(os.MkdirAll(dir, 0o700), seen.end(ctx, dir, result.Outcome == qgjob.OutcomePassed)); err != nil {
+			a.o.Logger.Info("some logs of an attempt could not be had", "attempt", at.AttemptID, "error", err)
+		}
+	}
+	a.keepArtifacts(ctx, at, dir, log)
+}
+
+// artifactsName is the directory of what is kept, below an attempt's.
+const artifactsName = "artifacts"
+
 func summary(r qgjob.Result) string {
 	if r.Outcome == qgjob.OutcomePassed {
 		return "passed"
@@ -136,7 +156,7 @@ func summary(r qgjob.Result) string {
 }
 
 // execute takes an attempt from its bundle to its verdict.
-func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.Writer) Verdict {
+func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.Writer, seen *chronicle) Verdict {
 	report := qgjob.Report{BuildSHA256: at.Job.BuildSHA256}
 	setting, cancel := context.WithTimeoutCause(at.ctx, a.o.Limits.Setup, errSetupTime)
 	defer cancel()
@@ -144,6 +164,7 @@ func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.
 	if err != nil {
 		return Verdict{Result: ended(a.overdue(setting, err), report)}
 	}
+	seen.appium = beginStretch(r.setup.Endpoint.LogPath)
 	began := time.Now()
 	verdict, err := a.perform(setting, at, session, r, log, &report)
 	report.Tests, report.RunMS = verdict.Report.Tests, time.Since(began).Milliseconds()

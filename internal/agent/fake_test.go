@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +23,8 @@ type phones struct {
 	mu    sync.Mutex
 	byID  map[string]*phone
 	blind error // what List says
+
+	appiumLog string // of all devices
 }
 
 type phone struct {
@@ -154,7 +157,19 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 }
 
 func (s *session) Endpoint(context.Context) (device.Endpoint, error) {
-	return device.Endpoint{URL: "http://127.0.0.1:1"}, s.fails()
+	return device.Endpoint{URL: "http://127.0.0.1:1", LogPath: s.driver.appiumLog}, s.fails()
+}
+
+func (s *session) MarkLog(context.Context) (string, error) { return "12:00", s.fails() }
+
+func (s *session) LogSince(_ context.Context, mark string, w io.Writer) error {
+	_, err := io.WriteString(w, "since "+mark)
+	return errors.Join(err, s.fails())
+}
+
+func (s *session) Screen(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "a picture")
+	return errors.Join(err, s.fails())
 }
 
 func (s *session) Check(context.Context) error { return s.fails() }

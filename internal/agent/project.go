@@ -20,6 +20,8 @@ import (
 const (
 	bundleExt = ".tar.zst"
 	buildExt  = ".apk"
+	// dependenciesName is the directory of the projects' npm packages, below the worker's.
+	dependenciesName = "dependencies"
 )
 
 // ready is an attempt whose runner can be started.
@@ -41,8 +43,8 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	}
 	r.task = Task{
 		DeviceID: at.slot.id, Org: at.Job.OrgID, KeepDir: filepath.Join(a.own.work(), "kept"),
-		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, "artifacts"),
-		CacheDir: filepath.Join(a.o.DataDir, "dependencies"),
+		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, artifactsName),
+		CacheDir: filepath.Join(a.o.DataDir, dependenciesName),
 		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
 	}
 	if r.task.Project == "" {

@@ -80,6 +80,9 @@ func (a *Agent) reports() []api.DeviceReport {
 	reports := []api.DeviceReport{}
 	for _, s := range a.slots {
 		if r, ok := s.report(); ok {
+			if a.full != "" && r.State == qgjob.DeviceIdle {
+				r.State, r.Message = qgjob.DeviceOffline, a.full
+			}
 			reports = append(reports, r)
 		}
 	}
@@ -90,7 +93,7 @@ func (a *Agent) reports() []api.DeviceReport {
 // free lists the devices that can be offered. The caller holds mu.
 func (a *Agent) free() []string {
 	ids := []string{}
-	if a.stopping != nil {
+	if a.stopping != nil || a.full != "" {
 		return ids
 	}
 	for id, s := range a.slots {
@@ -114,7 +117,7 @@ func (a *Agent) leases() []api.Lease {
 
 // idles says whether a poll that finds nothing brings the worker nearer to its end. The caller holds mu.
 func (a *Agent) idles() bool {
-	if a.o.Forever || !a.looked || a.stopping != nil || len(a.attempts) > 0 {
+	if a.o.Forever || !a.looked || a.full != "" || a.stopping != nil || len(a.attempts) > 0 {
 		return false
 	}
 	now := time.Now()

@@ -18,6 +18,7 @@ const (
 	MaxLogChunk   = 1 << 20
 	MaxBundleSize = 256 << 20
 	MaxBuildSize  = 2 << 30
+	MaxArtifact   = 512 << 20
 )
 
 // MaxLogSize is how much of an attempt's log is kept, in bytes; the rest is dropped with a note.
@@ -175,6 +176,11 @@ type QueueEntry struct {
 type Queue struct {
 	Entries []QueueEntry `json:"entries" nullable:"false"`
 	Running int          `json:"running"`
+}
+
+// ArtifactList is what the attempts of a job left: GET /v1/jobs/{id}/artifacts.
+type ArtifactList struct {
+	Artifacts []qgjob.Artifact `json:"artifacts" nullable:"false"`
 }
 
 // DeviceList is every known device: GET /v1/devices.

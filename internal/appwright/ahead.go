@@ -72,6 +72,9 @@ func StartAhead(s Start) (*Ahead, error) {
 	defer input.Close()
 	a := &Ahead{start: key, order: order, output: &outlet{}}
 	env := append(baseEnvironment(os.Getenv("PATH"), s.ScriptDir, os.TempDir()), key.loadTime()...)
+	if port, ok := os.LookupEnv("ANDROID_ADB_SERVER_PORT"); ok { // whose runner it is shows in its environment
+		env = append(env, "ANDROID_ADB_SERVER_PORT="+port)
+	}
 	a.process, err = startProcess(command{
 		path: key.node, args: []string{"--require", filepath.Join(s.ScriptDir, "preload.cjs"), filepath.Join(s.ScriptDir, "runner.cjs")},
 		dir: s.ScriptDir, env: append(env, nodeVariables(s.Env)...), stdin: input, stdout: a.output, stderr: a.output,

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"qgjob"
@@ -42,7 +43,9 @@ type proxy struct {
 	app      App
 	ready    <-chan struct{} // nil: the device is ready
 	park     bool            // sessions may be handed on
-	begun    func()          // called once, when the first session is there; may be nil
+	silence  time.Duration   // after which watch ends the run
+	watch    atomic.Pointer[time.Timer]
+	begun    func() // called once, when the first session is there; may be nil
 	logf     func(format string, args ...any)
 
 	server   http.Server
@@ -84,7 +87,7 @@ func (r Run) startProxy(logf func(string, ...any)) (*proxy, error) {
 	}
 	p := &proxy{
 		upstream: target, forced: upstream.Capabilities, app: app, ready: r.Ready, logf: logf,
-		park: r.HandOn, parked: r.Parked, begun: r.Session,
+		silence: r.Silence, park: r.HandOn, parked: r.Parked, begun: r.Session,
 		listener: listener, served: make(chan error, 1), creating: make(chan struct{}, 1),
 		open: map[string]int{}, lost: map[string]*Failure{}, pending: map[int]PendingCommand{},
 		real: map[string]string{}, alias: map[string]string{}, keepable: map[string]*Parked{},
@@ -152,7 +155,22 @@ func (p *proxy) snapshot() Evidence {
 	return e
 }
 
+// moved notes that something happens in the run.
+func (p *proxy) moved() {
+	if watch := p.watch.Load(); watch != nil {
+		watch.Reset(p.silence)
+	}
+}
+
+// Write is told of the run's output, which counts as something that happens.
+func (p *proxy) Write(b []byte) (int, error) {
+	p.moved()
+	return len(b), nil
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.moved()
+	defer p.moved()
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	if r.Method == http.MethodPost && path == "/session" {
 		p.create(w, r)

@@ -61,6 +61,7 @@ type Run struct {
 	Session func() // called once, when the run's first session is there; may be nil
 
 	TestTimeout time.Duration // for each test, its session included
+	Silence     time.Duration // without output or a command to the device; zero: no limit
 	Deadline    time.Duration // for everything
 	Env         []string      // variables for the tests, as NAME=value
 
@@ -152,18 +153,33 @@ func (r Run) prepare() error {
 func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out *syncWriter) (observation, error) {
 	limited, cancel := context.WithTimeout(ctx, r.Deadline)
 	defer cancel()
+	limited, silent := context.WithCancelCause(limited)
+	defer silent(nil)
+	if r.Silence > 0 {
+		watch := time.AfterFunc(r.Silence, func() { silent(errSilent) })
+		p.watch.Store(watch)
+		defer func() {
+			p.watch.Store(nil)
+			watch.Stop()
+		}()
+	}
 	tail := &tailWriter{size: tailSize}
 	seen := observation{began: time.Now()}
-	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, tail)); err != nil && runner.lives() {
+	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, tail, p)); err != nil && runner.lives() {
 		return seen, hostFailure("give the runner its order", err)
 	}
 	seen.exit = runner.wait(limited)
 	seen.ended = time.Now()
 	seen.canceled = ctx.Err() != nil
 	seen.overdue = !seen.canceled && limited.Err() != nil
+	seen.silent = seen.overdue && errors.Is(context.Cause(limited), errSilent)
+	seen.silence = r.Silence
 	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, tail.String()
 	return seen, nil
 }
+
+// errSilent ends a run that does nothing any more.
+var errSilent = errors.New("nothing happened for too long")
 
 // arguments are those of Playwright's command line. AppWright's own command would pass them on joined and
 // split again at spaces, and do nothing else. --project takes several values, so it comes last. The config's

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -24,6 +25,8 @@ type workerOptions struct {
 
 	emulators    emulatorOptions
 	browserstack browserstackOptions
+	minFree      float64 // GB
+	limits       agent.Limits
 }
 
 func (p *program) workerCommand() *cobra.Command {
@@ -57,6 +60,11 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	o.emulators.flags(f)
 	o.browserstack.flags(f)
+	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
+	f.DurationVar(&o.limits.Setup, "setup-timeout", 10*time.Minute, "limit of an attempt's setup: packages, install, Appium")
+	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included")
+	f.DurationVar(&o.limits.Silence, "silence-timeout", 10*time.Minute, "limit of the time in which a run prints nothing and asks nothing of its device")
+	f.DurationVar(&o.limits.Deadline, "run-timeout", 30*time.Minute, "limit of a spec's run as a whole")
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(p); err != nil {
@@ -75,6 +83,9 @@ func (o *workerOptions) parse(p *program) (err error) {
 	}
 	if err := o.browserstack.check(); err != nil {
 		return err
+	}
+	if o.minFree < 0 || o.limits.Setup < 0 || o.limits.Test < 0 || o.limits.Silence < 0 || o.limits.Deadline < 0 {
+		return exitf(exitUsage, "--min-free and the time-outs cannot be negative")
 	}
 	given := o.dataDir != ""
 	if o.dataDir, err = p.dataDir(o.dataDir); err != nil {
@@ -126,7 +137,7 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	return agent.Options{
 		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
 		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever,
-		Out: p.stdout, Logger: log,
+		MinFree: int64(o.minFree * 1e9), Limits: o.limits, Out: p.stdout, Logger: log,
 	}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"qgjob"
@@ -114,6 +115,18 @@ type Keeper interface {
 	// ReleaseKeeping is Release, but leaves one Appium session open for the device's next job. Endpoint and
 	// Prepare leave it alone; the next Release ends it.
 	ReleaseKeeping(ctx context.Context, appiumSession string) error
+}
+
+// Chronicler is an optional interface of a Session: what the device itself tells of a stretch of time.
+type Chronicler interface {
+	// MarkLog names where the device's log is now.
+	MarkLog(ctx context.Context) (mark string, err error)
+
+	// LogSince writes what the device has logged since a mark.
+	LogSince(ctx context.Context, mark string, w io.Writer) error
+
+	// Screen writes what the device shows now, as a PNG.
+	Screen(ctx context.Context, w io.Writer) error
 }
 
 // ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.

@@ -56,7 +56,21 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	if out, err := apk.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("make the app: %w: %s", err, out)
 	}
-	return b, nil
+	return b, b.sign(ctx)
+}
+
+// sign signs the app, as every app is; stock AppWright's Appium would do it at each session otherwise.
+func (b *bench) sign(ctx context.Context) error {
+	keys := filepath.Join(b.dir, "keys")
+	for _, args := range [][]string{
+		{"keytool", "-genkeypair", "-keystore", keys, "-storepass", "android", "-keypass", "android", "-alias", "debug", "-keyalg", "RSA", "-dname", "CN=debug"},
+		{"apksigner", "sign", "--ks", keys, "--ks-pass", "pass:android", "--min-sdk-version", "24", b.apk},
+	} {
+		if out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("sign the app: %w: %s", err, out)
+		}
+	}
+	return nil
 }
 
 // project makes a test project of so many specs with the given text. Its npm packages are the example's.

@@ -44,9 +44,10 @@ type session struct {
 }
 
 var (
-	_ device.Session = (*session)(nil)
-	_ device.Holder  = (*session)(nil)
-	_ device.Keeper  = (*session)(nil)
+	_ device.Session    = (*session)(nil)
+	_ device.Chronicler = (*session)(nil)
+	_ device.Holder     = (*session)(nil)
+	_ device.Keeper     = (*session)(nil)
 )
 
 func newSession(d *Driver, serial string, held *device.Held) (*session, error) {

@@ -6,9 +6,12 @@
 package devicetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"image/png"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +91,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"SessionLeftOpenGivesWay", leftOpen},
 		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
+		{"DeviceTellsItsLog", deviceLog},
 		{"EndpointSurvivesKill", killedServer},
 	}
 	for _, c := range cases {
@@ -450,6 +454,32 @@ func keptSession(t *testing.T, h Harness) {
 		t.Errorf("after a release the phone says %+v", a)
 	}
 	wantInstalled(t, h, b, 1)
+}
+
+// deviceLog is a test whose device log and screen are kept.
+func deviceLog(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	c, ok := s.(device.Chronicler)
+	if !ok {
+		return // it tells nothing
+	}
+	prepare(t, s, b)
+	mark, err := c.MarkLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	openSession(t, endpoint(t, s), b)
+	var log, screen bytes.Buffer
+	if err := errors.Join(c.LogSince(t.Context(), mark, &log), c.Screen(t.Context(), &screen)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), b.Package) {
+		t.Errorf("the device's log does not tell of the app's start:\n%s", &log)
+	}
+	if _, err := png.Decode(&screen); err != nil {
+		t.Errorf("the screen is no picture: %v", err)
+	}
 }
 
 // leftOpen is two tests of one job, of which the first crashed with its session open.
