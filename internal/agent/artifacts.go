@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -71,6 +72,7 @@ func (s stretch) save(to string) error {
 type chronicle struct {
 	session device.Session
 	appium  stretch
+	app     string // package of the app under test
 	mark    string // of the device's log; "" when it could not be had
 }
 
@@ -104,6 +106,41 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	}
 	return errors.Join(errs...)
 }
+
+// crash reads the device's log of an attempt for a crash of the app, as Android's runtime tells it, and returns its
+// words; "" when there was none.
+func crash(log, pkg string) string {
+	data, err := os.ReadFile(log)
+	if err != nil || pkg == "" {
+		return ""
+	}
+	fatal, ours, words := false, false, []string(nil)
+	for line := range strings.Lines(string(data)) {
+		_, text, ok := strings.Cut(line, " AndroidRuntime: ")
+		if !ok {
+			if ours {
+				break
+			}
+			continue
+		}
+		text = strings.TrimSpace(text)
+		switch {
+		case strings.HasPrefix(text, "FATAL EXCEPTION"):
+			if ours {
+				return strings.Join(words, " | ")
+			}
+			fatal = true
+		case fatal && strings.HasPrefix(text, "Process: "):
+			ours = strings.HasPrefix(text, "Process: "+pkg+",")
+		case ours && len(words) < crashLines:
+			words = append(words, text)
+		}
+	}
+	return strings.Join(words, " | ")
+}
+
+// crashLines is how much of a crash is told: the exception, and where it came from.
+const crashLines = 2
 
 // toFile writes a file, or none.
 func toFile(path string, write func(io.Writer) error) error {

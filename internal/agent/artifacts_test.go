@@ -100,3 +100,28 @@ func TestWhatAnAttemptLeavesIsKept(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestCrashIsReadFromTheDevicesLog(t *testing.T) {
+	const other = "06-01 10:00:00.000  900  900 E AndroidRuntime: FATAL EXCEPTION: main\n" +
+		"06-01 10:00:00.000  900  900 E AndroidRuntime: Process: com.example.other, PID: 900\n" +
+		"06-01 10:00:00.000  900  900 E AndroidRuntime: java.lang.Error: not ours\n"
+	const ours = "06-01 10:00:01.000  901  901 E AndroidRuntime: FATAL EXCEPTION: main\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: Process: com.example.shop, PID: 901\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: java.lang.RuntimeException: no bread\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: \tat com.example.shop.Cart.add(Cart.java:7)\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: \tat com.example.shop.Main.tap(Main.java:9)\n" +
+		"06-01 10:00:02.000  500  500 I ActivityManager: Process com.example.shop (pid 901) has died\n"
+	const told = "java.lang.RuntimeException: no bread | at com.example.shop.Cart.add(Cart.java:7)"
+	for log, want := range map[string]string{"": "", other: "", ours: told, other + ours: told, ours + other: told} {
+		path := filepath.Join(t.TempDir(), "device.log")
+		if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := crash(path, "com.example.shop"); got != want {
+			t.Errorf("of %q it told %q, want %q", log, got, want)
+		}
+	}
+	if got := crash(filepath.Join(t.TempDir(), "none"), "com.example.shop"); got != "" {
+		t.Errorf("of no log it told %q", got)
+	}
+}

@@ -48,11 +48,16 @@ func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *att
 
 // run runs one attempt to its result, and leaves the device ready for the next. The device is mostly ready
 // within milliseconds: its result then goes with the offer of the device, so that a retry finds it free.
-func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
+func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) qgjob.Result {
 	defer at.cancel(nil)
 	dir := filepath.Join(a.own.work(), slotDir(at.slot.id))
 	defer os.RemoveAll(dir)
 	result, keep := a.inDir(ctx, at, session, dir)
+	if blamed(result) { // it is not offered before something was done about it
+		a.mu.Lock()
+		at.slot.mending = true
+		a.mu.Unlock()
+	}
 
 	released := make(chan struct{})
 	a.loops.Go(func() {
@@ -69,6 +74,7 @@ func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
 		<-released
 		a.vacate(at)
 	}
+	return result
 }
 
 // slotDir names the directory of a device's attempts. They all have the same, one after another, so that what
@@ -120,7 +126,9 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	seen.begin(at.ctx, session)
 	verdict := a.execute(at, session, dir, log, &seen)
 	result = verdict.Result
-	a.chronicle(ctx, at, &seen, filepath.Join(dir, artifactsName), result, log)
+	kept := filepath.Join(dir, artifactsName)
+	a.chronicle(ctx, at, &seen, kept, &result)
+	a.keepArtifacts(ctx, at, kept, log)
 	fmt.Fprintf(log, "[qgjob] %s\n", summary(result))
 	flush, cancel := context.WithTimeout(ctx, logFlush)
 	defer cancel()
@@ -131,18 +139,21 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	return result, keep
 }
 
-// chronicle keeps what the attempt left: of one that has touched its device, what the device tells, too. That
-// of one which is handed back or lost would come too late.
-func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, result qgjob.Result, log io.Writer) {
-	if result.Cause == qgjob.CauseHandedBack || errors.Is(context.Cause(at.ctx), errLeaseLost) {
+// chronicle adds to what the attempt left what its device tells, when it has touched its device. That of one which
+// is handed back or lost would come too late. A test that failed while its app crashed is told so.
+func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, result *qgjob.Result) {
+	if seen.appium.path == "" || result.Cause == qgjob.CauseHandedBack || errors.Is(context.Cause(at.ctx), errLeaseLost) {
 		return
 	}
-	if seen.appium.path != "" {
-		if err := errors.Join(os.MkdirAll(dir, 0o700), seen.end(ctx, dir, result.Outcome == qgjob.OutcomePassed)); err != nil {
-			a.o.Logger.Info("some logs of an attempt could not be had", "attempt", at.AttemptID, "error", err)
-		}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), seen.end(ctx, dir, result.Outcome == qgjob.OutcomePassed)); err != nil {
+		a.o.Logger.Info("some logs of an attempt could not be had", "attempt", at.AttemptID, "error", err)
 	}
-	a.keepArtifacts(ctx, at, dir, log)
+	if result.Outcome != qgjob.OutcomeFailed && result.Outcome != qgjob.OutcomeTimedOut {
+		return
+	}
+	if words := crash(filepath.Join(dir, qgjob.ArtifactDeviceLog), seen.app); words != "" {
+		result.Cause, result.Message = qgjob.CauseAppCrashed, "the app crashed: "+words+"; the test said: "+result.Message
+	}
 }
 
 // artifactsName is the directory of what is kept, below an attempt's.
@@ -164,7 +175,7 @@ func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.
 	if err != nil {
 		return Verdict{Result: ended(a.overdue(setting, err), report)}
 	}
-	seen.appium = beginStretch(r.setup.Endpoint.LogPath)
+	seen.appium, seen.app = beginStretch(r.setup.Endpoint.LogPath), r.setup.Build.Package
 	began := time.Now()
 	verdict, err := a.perform(setting, at, session, r, log, &report)
 	report.Tests, report.RunMS = verdict.Report.Tests, time.Since(began).Milliseconds()

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -25,6 +26,8 @@ type phones struct {
 	blind error // what List says
 
 	appiumLog string // of all devices
+	appium    string // URL of all devices' Appium; "" for one that does not answer
+	healed    []int  // rungs, of all devices
 }
 
 type phone struct {
@@ -157,7 +160,14 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 }
 
 func (s *session) Endpoint(context.Context) (device.Endpoint, error) {
-	return device.Endpoint{URL: "http://127.0.0.1:1", LogPath: s.driver.appiumLog}, s.fails()
+	return device.Endpoint{URL: cmp.Or(s.driver.appium, "http://127.0.0.1:1"), LogPath: s.driver.appiumLog}, s.fails()
+}
+
+func (s *session) Heal(_ context.Context, rung int) (string, error) {
+	s.driver.mu.Lock()
+	defer s.driver.mu.Unlock()
+	s.driver.healed = append(s.driver.healed, rung)
+	return "did it", nil
 }
 
 func (s *session) MarkLog(context.Context) (string, error) { return "12:00", s.fails() }

@@ -54,6 +54,7 @@ func (a *Agent) register(ctx context.Context) error {
 	a.lease = time.Duration(answer.LeaseMS) * time.Millisecond
 	a.rhythm = time.Duration(answer.HeartbeatMS) * time.Millisecond
 	a.claimed(request.Devices, answer.DeviceClaims)
+	a.held(request.Devices, answer.Holds)
 	return nil
 }
 
@@ -119,6 +120,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		}
 	}
 	a.claimed(request.Devices, answer.DeviceClaims)
+	a.held(request.Devices, answer.Holds)
 	a.halt(answer.Lost, errLeaseLost)
 	a.halt(answer.Cancel, errCanceled)
 	return nil

@@ -35,15 +35,21 @@ func (a *Agent) serve(ctx context.Context, s *slot) {
 	rest := time.NewTimer(restAfter)
 	rest.Stop() // nothing is kept yet
 	defer rest.Stop()
+	again := time.NewTicker(quarantineEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.check:
+			a.examineHealth(ctx, s, session)
+		case <-again.C:
+			a.examineHealth(ctx, s, session)
 		case <-rest.C:
 			a.o.Runner.Rest(s.id)
 			a.release(ctx, s, session, "")
 		case at := <-s.work:
-			a.run(ctx, at, session)
+			a.mend(ctx, s, session, a.run(ctx, at, session))
 			a.nurse(ctx, s, session)
 			rest.Reset(restAfter)
 		}

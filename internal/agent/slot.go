@@ -34,13 +34,21 @@ type slot struct {
 	known   bool   // the server has heard of it
 	refused string // why the server does not let this worker use it
 
+	hold  *qgjob.Hold // why it is to take no work; nil when it may
+	check signal      // the hold has changed
+
+	mending bool // an attempt failed on it, and something is done about it
+
 	attempt *attempt // what it runs
+
+	blamed    int       // attempts in a row that it is blamed for; its goroutine's alone, as is the next
+	restarted time.Time // when it was last restarted to mend it
 }
 
 // free says whether the device can be offered for work.
 func (s *slot) free() bool {
 	return s.session != nil && s.listed && !s.closing && s.info.State == qgjob.DeviceIdle && s.trouble == "" &&
-		s.known && s.refused == "" && s.attempt == nil
+		s.known && s.refused == "" && s.hold == nil && !s.mending && s.attempt == nil
 }
 
 // coming says that the device may be free soon, without anybody doing anything.

@@ -117,6 +117,17 @@ type Keeper interface {
 	ReleaseKeeping(ctx context.Context, appiumSession string) error
 }
 
+// Healer is an optional interface of a Session.
+type Healer interface {
+	// Heal tries to mend a device that fails: rung 0 reconnects it, 1 ends its Appium server, so that the next
+	// Endpoint starts another, 2 restarts the device and waits until it is up. There are no others. It returns
+	// what it did.
+	Heal(ctx context.Context, rung int) (did string, err error)
+}
+
+// HealRungs is how many rungs Healer.Heal has.
+const HealRungs = 3
+
 // Chronicler is an optional interface of a Session: what the device itself tells of a stretch of time.
 type Chronicler interface {
 	// MarkLog names where the device's log is now.

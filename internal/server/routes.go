@@ -48,6 +48,7 @@ func (s *Server) routes() {
 	s.queueRoutes(a)
 	s.fileRoutes(a)
 	s.artifactRoutes(a)
+	s.holdRoutes(a)
 	s.workerRoutes(a)
 	s.webhookRoutes(a)
 	s.serverRoutes(a)

@@ -92,6 +92,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"DeviceTellsItsLog", deviceLog},
+		{"DeviceIsMended", mended},
 		{"EndpointSurvivesKill", killedServer},
 	}
 	for _, c := range cases {
@@ -453,6 +454,26 @@ func keptSession(t *testing.T, h Harness) {
 	if a := h.Phone.Account(b.Package); a.OpenSessions != 0 {
 		t.Errorf("after a release the phone says %+v", a)
 	}
+	wantInstalled(t, h, b, 1)
+}
+
+// mended climbs the ladder of what is done about a device that fails, with a job after each rung.
+func mended(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h.Driver(), h.Serial)
+	healer, ok := s.(device.Healer)
+	if !ok {
+		return // there is nothing to be done
+	}
+	for rung := range device.HealRungs {
+		prepare(t, s, b)
+		openSession(t, endpoint(t, s), b)
+		if did, err := healer.Heal(t.Context(), rung); err != nil || did == "" {
+			t.Errorf("rung %d: %q, %v", rung, did, err)
+		}
+	}
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
 	wantInstalled(t, h, b, 1)
 }
 
