@@ -110,19 +110,19 @@ func specName(i int) string { return fmt.Sprintf("tests/spec-%02d.spec.ts", i+1)
 // measure takes all measurements, one after another, and returns what people read.
 func (b *bench) measure(ctx context.Context) (string, error) {
 	var out strings.Builder
-	fmt.Fprintf(&out, "%s, on %s.\n\n", time.Now().UTC().Format("2 January 2006"), result.ThisMachine())
-	say("%d specs by stock AppWright", b.specs)
-	stock, err := b.stock(ctx)
+	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
-		return "", fmt.Errorf("stock AppWright: %w", err)
+		return "", err
 	}
-	say("%d specs by qgjob", b.specs)
-	ours, err := b.fleet(ctx, 1, b.specs, shortSpec)
-	if err != nil {
-		return "", fmt.Errorf("qgjob: %w", err)
+	fmt.Fprintf(&out, "%s, on %s; before it began, the machine's load was %s.\n\n", time.Now().UTC().Format("2 January 2006"), result.ThisMachine(), strings.Fields(string(load))[0])
+	if b.only != "phones" {
+		tables, err := b.batch(ctx)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(tables)
 	}
-	out.WriteString(batchTables(b.options, stock, ours))
-	if b.skip {
+	if b.only == "batch" {
 		return out.String(), nil
 	}
 	for _, kind := range []struct{ name, text string }{
@@ -142,6 +142,21 @@ func (b *bench) measure(ctx context.Context) (string, error) {
 		out.WriteString(fleetTables(kind.name, kind.text != shortSpec, one, many))
 	}
 	return out.String(), nil
+}
+
+// batch measures the same specs by stock AppWright and by qgjob.
+func (b *bench) batch(ctx context.Context) (string, error) {
+	say("%d specs by stock AppWright", b.specs)
+	stock, err := b.stock(ctx)
+	if err != nil {
+		return "", fmt.Errorf("stock AppWright: %w", err)
+	}
+	say("%d specs by qgjob", b.specs)
+	ours, err := b.fleet(ctx, 1, b.specs, shortSpec)
+	if err != nil {
+		return "", fmt.Errorf("qgjob: %w", err)
+	}
+	return batchTables(b.options, stock, ours), nil
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

@@ -21,7 +21,7 @@ type options struct {
 	page     string
 	specs    int
 	phones   int
-	skip     bool
+	only     string
 	install  time.Duration
 	wait     time.Duration
 }
@@ -48,9 +48,12 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.IntVar(&o.phones, "phones", 8, "how many phones one worker has")
 	flags.DurationVar(&o.install, "install-time", 5*time.Second, "of the app")
 	flags.DurationVar(&o.wait, "wait", 20*time.Second, "what a spec that waits waits")
-	flags.BoolVar(&o.skip, "one-phone", false, "leave the measurements of several phones out")
+	flags.StringVar(&o.only, "only", "", "take one `part` of the measurements: batch or phones")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if o.only != "" && o.only != "batch" && o.only != "phones" {
+		return fmt.Errorf("-only %q is unknown: use batch or phones", o.only)
 	}
 	if o.checkout, err = filepath.Abs(o.checkout); err != nil {
 		return err
