@@ -191,6 +191,8 @@ func (s *session) Release(context.Context) error {
 	return nil
 }
 
+func (s *session) ReleaseKeeping(ctx context.Context, _ string) error { return s.Release(ctx) }
+
 func (s *session) Close() error {
 	s.driver.mu.Lock()
 	defer s.driver.mu.Unlock()

@@ -65,7 +65,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		return r, err
 	}
 	_, r.setup.HandOn = session.(device.Keeper)
-	if h, ok := session.(device.Holder); ok {
+	if h, ok := session.(device.Holder); ok && r.setup.HandOn { // it is up already
 		if app, ok := h.Installed(); ok && app == b.Key {
 			r.setup.Endpoint, err = session.Endpoint(ctx)
 			return r, err

@@ -14,5 +14,5 @@ func (c *Client) HoldDevice(ctx context.Context, deviceID string, r HoldRequest)
 
 // ReleaseDevice ends a device's hold, or only one of the given kinds: then it is no error that there is none.
 func (c *Client) ReleaseDevice(ctx context.Context, deviceID string, only ...qgjob.HoldKind) error {
-	return c.call(ctx, request{method: http.MethodPost, path: "/v1/devices/" + escape(deviceID) + "/release", in: ReleaseRequest{Only: only}}, nil)
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/devices/" + escape(deviceID) + "/release", in: ReleaseDeviceRequest{Only: only}}, nil)
 }

@@ -236,8 +236,8 @@ type HoldRequest struct {
 	ForMS  int64          `json:"for_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"0: until it is released"`
 }
 
-// ReleaseRequest ends a hold: POST /v1/devices/{id}/release.
-type ReleaseRequest struct {
+// ReleaseDeviceRequest ends a hold: POST /v1/devices/{id}/release.
+type ReleaseDeviceRequest struct {
 	Only []qgjob.HoldKind `json:"only,omitempty" enum:"drain,maintain,reserve,check,quarantine" doc:"release a hold of these kinds only; absent: any"`
 }
 

@@ -26,12 +26,12 @@ func (s *Server) holdDevice(ctx context.Context, in *holdInput) (*struct{}, erro
 	return nil, s.store.HoldDevice(ctx, in.ID, in.Body.Kind, in.Body.Reason, time.Duration(in.Body.ForMS)*time.Millisecond)
 }
 
-type releaseInput struct {
+type releaseDeviceInput struct {
 	ID   string `path:"id" maxLength:"255" doc:"of the device"`
-	Body api.ReleaseRequest
+	Body api.ReleaseDeviceRequest
 }
 
-func (s *Server) releaseDevice(ctx context.Context, in *releaseInput) (*struct{}, error) {
+func (s *Server) releaseDevice(ctx context.Context, in *releaseDeviceInput) (*struct{}, error) {
 	released, err := s.store.ReleaseDevice(ctx, in.ID, in.Body.Only...)
 	if err == nil && !released && len(in.Body.Only) == 0 {
 		err = qgjob.Errorf(qgjob.CodeNotFound, "device %s is not held: see qgjob devices", in.ID)

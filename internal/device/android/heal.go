@@ -14,7 +14,7 @@ import (
 
 const (
 	bootTimeout = 3 * time.Minute // of a restart
-	bootLook    = time.Second
+	upLook      = time.Second
 )
 
 // Heal implements device.Healer.
@@ -66,7 +66,7 @@ func (s *session) bootID(ctx context.Context) (string, error) {
 func (s *session) awaitBoot(ctx context.Context, bound time.Duration, before string) error {
 	ctx, cancel := s.bounded(ctx, bound, "start of the device")
 	defer cancel()
-	tick := time.NewTicker(bootLook)
+	tick := time.NewTicker(upLook)
 	defer tick.Stop()
 	for {
 		out, err := s.shell(ctx, checkTimeout, "getprop sys.boot_completed")

@@ -460,7 +460,7 @@ func keptSession(t *testing.T, h Harness) {
 // mended climbs the ladder of what is done about a device that fails, with a job after each rung.
 func mended(t *testing.T, h Harness) {
 	b := h.Builds[0]
-	s := open(t, h.Driver(), h.Serial)
+	s := open(t, h, h.Driver())
 	healer, ok := s.(device.Healer)
 	if !ok {
 		return // there is nothing to be done
