@@ -76,7 +76,13 @@ func (a *Agent) heal(ctx context.Context, s *slot, session device.Session, rung 
 
 // quarantine lets a device take no work, and tells the server why.
 func (a *Agent) quarantine(ctx context.Context, s *slot, reason string) {
+	defer func() { // the server knows it from now on
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		s.quarantined = wallNow()
+	}()
 	a.mu.Lock()
+	s.quarantined = wallNow().Add(time.Hour) // until then
 	s.hold = &qgjob.Hold{Kind: qgjob.HoldQuarantine, Reason: reason, Since: time.Now()}
 	a.say.trouble("Device "+s.id+" is in quarantine", reason)
 	a.offer()
@@ -88,15 +94,16 @@ func (a *Agent) quarantine(ctx context.Context, s *slot, reason string) {
 	}
 }
 
-// held takes in which devices are to take no work. The caller holds mu.
-func (a *Agent) held(reported []api.DeviceReport, holds []api.DeviceHold) {
+// held takes in which devices are to take no work, by an answer to what was asked at a time: it knows nothing of a
+// quarantine that began later. The caller holds mu.
+func (a *Agent) held(asked time.Time, reported []api.DeviceReport, holds []api.DeviceHold) {
 	of := map[string]*qgjob.Hold{}
 	for _, h := range holds {
 		of[h.DeviceID] = &h.Hold
 	}
 	for _, r := range reported {
 		s := a.slots[r.ID]
-		if s == nil {
+		if s == nil || s.quarantined.After(asked) {
 			continue
 		}
 		before := s.hold

@@ -37,6 +37,8 @@ type slot struct {
 	hold  *qgjob.Hold // why it is to take no work; nil when it may
 	check signal      // the hold has changed
 
+	quarantined time.Time // when the server was told of a quarantine
+
 	mending bool // an attempt failed on it, and something is done about it
 
 	attempt *attempt // what it runs
