@@ -8,7 +8,7 @@ TOOL := go tool -modfile=tools/go.mod
 EXAMPLE := examples/onboarding
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
-.PHONY: build demo test bench bench-sched check format clean
+.PHONY: build demo test bench bench-sched bench-setup check format clean
 
 build: ## the binary, bin/qgjob
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X qgjob/internal/cli.version=$(VERSION)' -o bin/qgjob ./cmd/qgjob
@@ -31,6 +31,10 @@ bench: ## the queue beside River and the databases' own limits: half an hour
 
 bench-sched: ## the scheduler beside its baselines, in virtual time: a minute or two
 	cd bench && go run ./cmd/schedbench
+
+bench-setup: build $(EXAMPLE)/node_modules/.package-lock.json ## a batch by stock AppWright and by qgjob, and eight phones on one worker: a quarter of an hour
+	scripts/need.sh adb aapt aapt2 apksigner java
+	cd bench && go run ./cmd/setupbench -page SETUP.md
 
 check:
 	@unformatted=$$($(TOOL) gofumpt -l .); if [ -n "$$unformatted" ]; then echo "not formatted (make format): $$unformatted"; exit 1; fi

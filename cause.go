@@ -7,6 +7,7 @@ type Cause string
 const (
 	CauseTestFailed   Cause = "test_failed"
 	CauseTestTimedOut Cause = "test_timed_out"
+	CauseTestSilent   Cause = "test_silent"
 	CauseAppCrashed   Cause = "app_crashed"
 
 	CauseNoTestsMatched  Cause = "no_tests_matched"
@@ -52,6 +53,7 @@ type causeFacts struct {
 var causes = map[Cause]causeFacts{
 	CauseTestFailed:   {advice: "read the error and the log of the attempt"},
 	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log"},
+	CauseTestSilent:   {advice: "the run printed nothing and asked nothing of its device: find in the log what it waits for"},
 	CauseAppCrashed:   {advice: "the app under test died; read the device log"},
 
 	CauseNoTestsMatched:      {advice: "check the path and that the file is part of the bundle and holds tests", final: true},

@@ -10,8 +10,9 @@ type Device struct {
 	Platform  string      `json:"platform" enum:"android,ios"`
 	Model     string      `json:"model"`
 	OSVersion string      `json:"os_version"`
-	State     DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
+	State     DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting,held,quarantined"`
 	Message   string      `json:"message,omitempty" doc:"why it is not idle or busy, and what to do"`
+	Hold      *Hold       `json:"hold,omitempty" doc:"why it takes no work; a job that it runs ends as usual"`
 	WorkerID  string      `json:"worker_id"`
 	Tags      []string    `json:"tags,omitempty" nullable:"false" doc:"words that the worker was given for its devices"`
 	Hardware
@@ -49,4 +50,48 @@ const (
 	DeviceOffline      DeviceState = "offline"
 	DeviceUnauthorized DeviceState = "unauthorized"
 	DeviceBooting      DeviceState = "booting"
+	DeviceHeld         DeviceState = "held"        // a person asked that it take no work
+	DeviceQuarantined  DeviceState = "quarantined" // it failed too often
 )
+
+// Hold keeps a device from taking work.
+type Hold struct {
+	Kind   HoldKind   `json:"kind" enum:"drain,maintain,reserve,check,quarantine"`
+	Reason string     `json:"reason,omitempty"`
+	Since  time.Time  `json:"since"`
+	Until  *time.Time `json:"until,omitempty" doc:"absent: until it is released"`
+}
+
+// HoldKind is why a device is held.
+type HoldKind string
+
+// The kinds of holds. A check and a quarantine also end when the device passes a health job.
+const (
+	HoldDrain      HoldKind = "drain"
+	HoldMaintain   HoldKind = "maintain"
+	HoldReserve    HoldKind = "reserve"
+	HoldCheck      HoldKind = "check"
+	HoldQuarantine HoldKind = "quarantine"
+)
+
+// State is that of an idle device with the hold.
+func (h Hold) State() DeviceState {
+	if h.Kind == HoldQuarantine {
+		return DeviceQuarantined
+	}
+	return DeviceHeld
+}
+
+// String says what the hold is, for people.
+func (h Hold) String() string {
+	text := map[HoldKind]string{
+		HoldDrain: "drained", HoldMaintain: "in maintenance", HoldReserve: "reserved", HoldCheck: "waits for its health check", HoldQuarantine: "in quarantine",
+	}[h.Kind]
+	if h.Reason != "" {
+		text += ": " + h.Reason
+	}
+	if h.Until != nil {
+		return text + " (until " + h.Until.UTC().Format("15:04 MST") + ")"
+	}
+	return text + " (until qgjob devices release)"
+}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"os"
@@ -333,10 +334,18 @@ func TestCancelReachesThePhone(t *testing.T) {
 	if out := s.log(id); !strings.Contains(out, "the slow spec has begun") {
 		t.Errorf("the log does not show the running test's output: %s", out)
 	}
+	running := s.runners()
 	began := time.Now()
 	if _, code := run(t, dir, s.env(), time.Minute, "cancel", "--job-id="+id); code != 0 {
 		t.Errorf("cancel: exit %d", code)
 	}
+	// The session is deleted, the app stopped, the runner of the test gone with its worker process; one that was
+	// started ahead for the next job may stay.
+	eventually(t, 10*time.Second, "the phone is free", func() bool {
+		l := s.phones[0].Ledger()
+		return l.SessionsOpened > 0 && l.SessionsOpened == l.SessionsClosed && !strings.Contains(l.Foreground, "cornershop")
+	})
+	eventually(t, 10*time.Second, "the runner of the canceled test is gone", func() bool { return !slices.Contains(s.runners(), running[0]) })
 	if code := slow.exit(30 * time.Second); code != 19 {
 		t.Errorf("the waiting command ended with %d, want 19", code)
 	}
@@ -352,6 +361,25 @@ func TestCancelReachesThePhone(t *testing.T) {
 	w.signal(15)
 	w.exit(time.Minute)
 	s.nothingLeft()
+}
+
+// runners lists the runners of this stack's workers, the longest running first.
+func (s *stack) runners() (found []string) {
+	s.t.Helper()
+	for _, p := range childrenOf(s.t, "ANDROID_ADB_SERVER_PORT="+strconv.Itoa(s.adb)) {
+		if strings.Contains(p, "runner.cjs") {
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int {
+		x, _, _ := strings.Cut(a, " ")
+		y, _, _ := strings.Cut(b, " ")
+		return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(x, y)) // by process id
+	})
+	if len(found) == 0 {
+		found = []string{""}
+	}
+	return found
 }
 
 // TestWorkerKilled: a job of a worker that dies goes to another device when its lease ends.

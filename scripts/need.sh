@@ -14,6 +14,7 @@ packages() {
     gcc) echo gcc libc6-dev ;;
     postgres) echo postgresql ;;
     xmllint) echo libxml2-utils ;;
+    java) echo default-jre-headless ;;
     *) echo "$1" ;;
   esac
 }

@@ -50,6 +50,8 @@ type Options struct {
 	IdleWait  time.Duration // how long each of them waits; default 2 s
 	Grace     time.Duration // how long running jobs may go on after the worker was told to stop; default 20 s
 	Limits    Limits
+	MinFree   int64                           // bytes of space that the disk of DataDir must have for a job to be taken; default 2 GB
+	Space     func(dir string) (int64, error) // free bytes; nil: asks the system
 
 	Out    io.Writer    // the texts of the contract
 	Logger *slog.Logger // everything else that an operator may want to know
@@ -59,6 +61,7 @@ type Options struct {
 type Limits struct {
 	Setup    time.Duration // from the assignment to the runner's start; default 10 min
 	Test     time.Duration // of one test; default 5 min
+	Silence  time.Duration // in which the runner prints nothing and asks nothing of the device; default 10 min
 	Deadline time.Duration // of the runner as a whole; default 30 min
 }
 
@@ -71,6 +74,7 @@ func (o Options) withDefaults() Options {
 		{&o.Grace, 20 * time.Second},
 		{&o.Limits.Setup, 10 * time.Minute},
 		{&o.Limits.Test, 5 * time.Minute},
+		{&o.Limits.Silence, 10 * time.Minute},
 		{&o.Limits.Deadline, 30 * time.Minute},
 	} {
 		if *d.field == 0 {
@@ -79,6 +83,12 @@ func (o Options) withDefaults() Options {
 	}
 	if o.IdlePolls == 0 {
 		o.IdlePolls = 5
+	}
+	if o.MinFree == 0 {
+		o.MinFree = 2_000_000_000
+	}
+	if o.Space == nil {
+		o.Space = freeSpace
 	}
 	if o.Runner == nil {
 		o.Runner = NewAppWright()
@@ -117,6 +127,7 @@ type Agent struct {
 	idling   bool                  // the last poll counts when it finds nothing
 	lease    time.Duration
 	rhythm   time.Duration // of heartbeats
+	full     string        // why no job is taken for want of space; "" when there is enough
 	looked   bool          // every driver has listed its devices once
 	stopping error         // why no more work is taken; nil while it is
 	away     bool          // the server did not answer last time
@@ -163,9 +174,11 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.say.started()
+	a.lookAtDisk(time.Now())
 	a.loops.Go(func() { a.obey(ctx, run) })
 	a.loops.Go(func() { a.discover(run) })
 	a.loops.Go(func() { a.keepAlive(run) })
+	a.loops.Go(func() { a.guardDisk(run) })
 	a.loops.Go(func() { a.endExpired(run) })
 	reason := a.poll(run)
 	a.leave(run, reason)

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"path/filepath"
@@ -20,7 +22,14 @@ type AppWright struct {
 	turns turns
 
 	mu    sync.Mutex
-	known []inspection // last used last
+	known []inspection    // last used last
+	kept  map[string]kept // by device
+}
+
+// kept is what waits for a device's next job.
+type kept struct {
+	ahead  *appwright.Ahead  // nil: no runner
+	parked *appwright.Parked // nil: no session
 }
 
 // inspection is what was found out about a bundle, wherever it is unpacked.
@@ -30,7 +39,7 @@ type inspection struct {
 }
 
 // NewAppWright makes a runner. One serves all devices of a worker.
-func NewAppWright() *AppWright { return &AppWright{} }
+func NewAppWright() *AppWright { return &AppWright{kept: map[string]kept{}} }
 
 // Plan implements Runner. A bundle is inspected once, and not by two attempts at the same time.
 func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, error) {
@@ -101,8 +110,59 @@ func moved(path, from, to string) string {
 	return filepath.Join(to, rel)
 }
 
-// Run implements Runner.
+// start says which runner a task needs.
+func (t Task) start(p Plan) appwright.Start {
+	project := sha256.Sum256([]byte(t.Org + " " + t.BundleSHA256))
+	return appwright.Start{
+		ProjectDir: p.Dir, Env: t.Env,
+		ScriptDir:    filepath.Join(t.KeepDir, "runner"),
+		TransformDir: filepath.Join(t.KeepDir, "transforms", hex.EncodeToString(project[:8])),
+	}
+}
+
+// Ready implements Runner: it starts the runner, unless one that fits waits already.
+func (w *AppWright) Ready(t Task, p Plan) {
+	start := t.start(p)
+	w.mu.Lock()
+	k := w.kept[t.DeviceID]
+	w.mu.Unlock()
+	if k.ahead != nil && k.ahead.Fits(start) {
+		return
+	}
+	if k.ahead != nil {
+		k.ahead.Close()
+	}
+	ahead, err := appwright.StartAhead(start)
+	if err != nil {
+		ahead = nil // the run tells why, when it cannot start one either
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k = w.kept[t.DeviceID]
+	k.ahead = ahead
+	w.kept[t.DeviceID] = k
+}
+
+// take hands over what is kept for a device.
+func (w *AppWright) take(deviceID string) kept {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	k := w.kept[deviceID]
+	delete(w.kept, deviceID)
+	return k
+}
+
+// Rest implements Runner. The session that is kept is the device's to end.
+func (w *AppWright) Rest(deviceID string) {
+	if k := w.take(deviceID); k.ahead != nil {
+		k.ahead.Close()
+	}
+}
+
+// Run implements Runner. When the run has its session, the runner of the device's next job is started.
 func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	found := w.take(t.DeviceID)
+	var next sync.WaitGroup
 	result, evidence, err := appwright.Run{
 		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec, Shard: t.Shard,
 		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
@@ -111,9 +171,22 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity,
 			VersionCode: on.Build.VersionCode, VersionName: on.VersionName,
 		},
-		TestTimeout: on.Limits.Test, Deadline: on.Limits.Deadline,
+		Ready: on.Ready, HandOn: on.HandOn, Parked: found.parked,
+		Ahead: found.ahead, Start: t.start(p),
+		Session:     func() { next.Go(func() { w.Ready(t, p) }) },
+		TestTimeout: on.Limits.Test, Silence: on.Limits.Silence, Deadline: on.Limits.Deadline, Env: t.Env,
 	}.Do(ctx, log)
-	return Verdict{Result: result, Suspect: evidence.AskDevice}, failureOf(err)
+	next.Wait()
+	verdict := Verdict{Result: result, Suspect: evidence.AskDevice}
+	if evidence.Parked != nil {
+		verdict.Session = evidence.Parked.ID
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		k := w.kept[t.DeviceID]
+		k.parked = evidence.Parked
+		w.kept[t.DeviceID] = k
+	}
+	return verdict, failureOf(err)
 }
 
 // failureOf is an error of package appwright as one that this package knows the cause of.

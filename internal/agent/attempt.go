@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -46,16 +48,21 @@ func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *att
 
 // run runs one attempt to its result, and leaves the device ready for the next. The device is mostly ready
 // within milliseconds: its result then goes with the offer of the device, so that a retry finds it free.
-func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
+func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) qgjob.Result {
 	defer at.cancel(nil)
-	dir := filepath.Join(a.own.work(), filepath.Base(at.AttemptID))
+	dir := filepath.Join(a.own.work(), slotDir(at.slot.id))
 	defer os.RemoveAll(dir)
-	result := a.inDir(ctx, at, session, dir)
+	result, keep := a.inDir(ctx, at, session, dir)
+	if blamed(result) { // it is not offered before something was done about it
+		a.mu.Lock()
+		at.slot.mending = true
+		a.mu.Unlock()
+	}
 
 	released := make(chan struct{})
 	a.loops.Go(func() {
 		defer close(released)
-		a.release(ctx, at, session)
+		a.release(ctx, at.slot, session, keep)
 	})
 	patience := time.NewTimer(releasePatience)
 	defer patience.Stop()
@@ -67,15 +74,27 @@ func (a *Agent) run(ctx context.Context, at *attempt, session device.Session) {
 		<-released
 		a.vacate(at)
 	}
+	return result
 }
 
-// release makes the device ready for the next job.
-func (a *Agent) release(ctx context.Context, at *attempt, session device.Session) {
+// slotDir names the directory of a device's attempts. They all have the same, one after another, so that what
+// was compiled for one is found by the next.
+func slotDir(deviceID string) string {
+	sum := sha256.Sum256([]byte(deviceID))
+	return hex.EncodeToString(sum[:6])
+}
+
+// release makes the device ready for the next job. keep is the Appium session that stays open for it, "" for none.
+func (a *Agent) release(ctx context.Context, s *slot, session device.Session, keep string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	if err := session.Release(ctx); err != nil {
-		a.o.Logger.Warn("device could not be made ready for the next job", "device", at.slot.id, "error", err)
-		a.examine(ctx, at.slot, session)
+	release := session.Release
+	if k, ok := session.(device.Keeper); ok && keep != "" {
+		release = func(ctx context.Context) error { return k.ReleaseKeeping(ctx, keep) }
+	}
+	if err := release(ctx); err != nil {
+		a.o.Logger.Warn("device could not be made ready for the next job", "device", s.id, "error", err)
+		a.examine(ctx, s, session)
 	}
 }
 
@@ -88,27 +107,57 @@ func (a *Agent) vacate(at *attempt) {
 	a.offer()
 }
 
-// inDir runs an attempt with a directory of its own, and sends its output along.
-func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, dir string) qgjob.Result {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return ended(hostFailed(err), qgjob.Report{})
+// inDir runs an attempt with a directory of its own, and sends its output along. keep is the Appium session
+// that stays open.
+func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, dir string) (result qgjob.Result, keep string) {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
+		return ended(hostFailed(err), qgjob.Report{}), ""
 	}
 	log, err := newLogStream(a.o.Client, at.Lease, dir+".log", a.o.Logger)
 	if err != nil {
-		return ended(hostFailed(err), qgjob.Report{})
+		return ended(hostFailed(err), qgjob.Report{}), ""
 	}
 	sending, stop := context.WithCancel(ctx)
 	defer log.close()
 	defer func() { stop(); <-log.sent }()
 	go log.send(sending)
 
-	result := a.execute(at, session, dir, log)
+	var seen chronicle
+	seen.begin(at.ctx, session)
+	verdict := a.execute(at, session, dir, log, &seen)
+	result = verdict.Result
+	kept := filepath.Join(dir, artifactsName)
+	a.chronicle(ctx, at, &seen, kept, &result)
+	a.keepArtifacts(ctx, at, kept, log)
 	fmt.Fprintf(log, "[qgjob] %s\n", summary(result))
 	flush, cancel := context.WithTimeout(ctx, logFlush)
 	defer cancel()
 	log.finish(flush)
-	return result
+	if result.Outcome == qgjob.OutcomePassed {
+		keep = verdict.Session
+	}
+	return result, keep
 }
+
+// chronicle adds to what the attempt left what its device tells, when it has touched its device. That of one which
+// is handed back or lost would come too late. A test that failed while its app crashed is told so.
+func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, result *qgjob.Result) {
+	if seen.appium.path == "" || result.Cause == qgjob.CauseHandedBack || errors.Is(context.Cause(at.ctx), errLeaseLost) {
+		return
+	}
+	if err := errors.Join(os.MkdirAll(dir, 0o700), seen.end(ctx, dir, result.Outcome == qgjob.OutcomePassed)); err != nil {
+		a.o.Logger.Info("some logs of an attempt could not be had", "attempt", at.AttemptID, "error", err)
+	}
+	if result.Outcome != qgjob.OutcomeFailed && result.Outcome != qgjob.OutcomeTimedOut {
+		return
+	}
+	if words := crash(filepath.Join(dir, qgjob.ArtifactDeviceLog), seen.app); words != "" {
+		result.Cause, result.Message = qgjob.CauseAppCrashed, "the app crashed: "+words+"; the test said: "+result.Message
+	}
+}
+
+// artifactsName is the directory of what is kept, below an attempt's.
+const artifactsName = "artifacts"
 
 func summary(r qgjob.Result) string {
 	if r.Outcome == qgjob.OutcomePassed {
@@ -117,38 +166,36 @@ func summary(r qgjob.Result) string {
 	return fmt.Sprintf("%s (%s): %s", r.Outcome, r.Cause, r.Message)
 }
 
-// execute takes an attempt from its bundle to its result.
-func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.Writer) qgjob.Result {
+// execute takes an attempt from its bundle to its verdict.
+func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.Writer, seen *chronicle) Verdict {
 	report := qgjob.Report{BuildSHA256: at.Job.BuildSHA256}
 	setting, cancel := context.WithTimeoutCause(at.ctx, a.o.Limits.Setup, errSetupTime)
 	defer cancel()
 	r, err := a.setUp(setting, at, session, dir, log, &report)
 	if err != nil {
-		if setting.Err() != nil {
-			err = a.overdue(setting, err)
-		}
-		return ended(err, report)
+		return Verdict{Result: ended(a.overdue(setting, err), report)}
 	}
-	cancel()
+	seen.appium, seen.app = beginStretch(r.setup.Endpoint.LogPath), r.setup.Build.Package
 	began := time.Now()
-	verdict, err := a.o.Runner.Run(at.ctx, r.task, r.plan, r.setup, log)
-	ran := time.Since(began).Milliseconds()
+	verdict, err := a.perform(setting, at, session, r, log, &report)
+	report.Tests, report.RunMS = verdict.Report.Tests, time.Since(began).Milliseconds()
 	if err != nil {
-		verdict.Result = ended(err, verdict.Report)
+		verdict.Result = ended(err, report)
 	}
-	report.Tests, report.RunMS = verdict.Report.Tests, ran
 	report.CloudSessions = recorded(at.ctx, session)
 	verdict.Report = report
 	if verdict.Outcome == qgjob.OutcomePassed {
-		return checked(verdict.Result) // it was done before anybody stopped it
+		verdict.Result = checked(verdict.Result) // it was done before anybody stopped it
+		return verdict
 	}
 	if at.ctx.Err() != nil {
-		return ended(context.Cause(at.ctx), report)
+		return Verdict{Result: ended(context.Cause(at.ctx), report)}
 	}
 	if err := a.examine(at.ctx, at.slot, session); err != nil && verdict.Suspect && at.ctx.Err() == nil {
 		verdict.Result = ended(device.Failf(device.CauseOf(err), "%w; meanwhile the run said: %s", err, verdict.Message), report)
 	}
-	return checked(verdict.Result)
+	verdict.Result = checked(verdict.Result)
+	return verdict
 }
 
 // recordTime bounds the questions about what ran in a cloud.
@@ -165,8 +212,47 @@ func recorded(ctx context.Context, session device.Session) []qgjob.CloudSession 
 	return recorder.Recorded(ctx)
 }
 
-// overdue is the reason why a setup was stopped.
+// perform runs the spec. While the device of a batch is being reset, the runner loads the spec; its request
+// for a session waits. An error is that of the setup, or the runner's.
+func (a *Agent) perform(setting context.Context, at *attempt, session device.Session, r ready, log io.Writer, report *qgjob.Report) (Verdict, error) {
+	if r.prepared {
+		return a.o.Runner.Run(at.ctx, r.task, r.plan, r.setup, log)
+	}
+	ready := make(chan struct{})
+	early := r.setup
+	early.Ready = ready
+	running, stop := context.WithCancel(at.ctx)
+	defer stop()
+	var verdict Verdict
+	var runErr error
+	ran := make(chan struct{})
+	go func() {
+		defer close(ran)
+		verdict, runErr = a.o.Runner.Run(running, r.task, r.plan, early, log)
+	}()
+	err := a.prepare(setting, session, r.setup.Build, log, report)
+	if err == nil && !report.Installed {
+		close(ready)
+		<-ran
+		return verdict, runErr
+	}
+	stop() // it got no session
+	<-ran
+	if err != nil {
+		return Verdict{}, a.overdue(setting, err)
+	}
+	if err := os.RemoveAll(r.task.WorkDir); err != nil {
+		return Verdict{}, hostFailed(err)
+	}
+	fmt.Fprintln(log, "[qgjob] the app was not what this worker had left on the device: the runner starts again")
+	return a.o.Runner.Run(at.ctx, r.task, r.plan, r.setup, log)
+}
+
+// overdue is why a setup failed: the error, or the reason why it was stopped.
 func (a *Agent) overdue(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
 	if reason := context.Cause(ctx); !errors.Is(reason, errSetupTime) {
 		return reason
 	}

@@ -74,7 +74,7 @@ func (a *Agent) see(ctx context.Context, driver device.Driver, infos []device.In
 		s := a.slots[info.ID]
 		switch {
 		case s == nil:
-			s = &slot{id: info.ID, driver: driver, tags: a.o.Tags, since: time.Now(), work: make(chan *attempt, 1)}
+			s = &slot{id: info.ID, driver: driver, tags: a.o.Tags, since: time.Now(), work: make(chan *attempt, 1), check: newSignal()}
 			a.slots[info.ID] = s
 			a.beat.set()
 		case s.driver != driver:

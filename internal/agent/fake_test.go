@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,6 +24,10 @@ type phones struct {
 	mu    sync.Mutex
 	byID  map[string]*phone
 	blind error // what List says
+
+	appiumLog string // of all devices
+	appium    string // URL of all devices' Appium; "" for one that does not answer
+	healed    []int  // rungs, of all devices
 }
 
 type phone struct {
@@ -29,6 +35,7 @@ type phone struct {
 	owner    *session // who has it open
 	sick     *device.Failure
 	app      qgjob.App
+	byHand   bool // another app is installed than the worker believes
 	installs int
 	prepare  func(ctx context.Context) error
 }
@@ -62,6 +69,13 @@ func (d *phones) sicken(serial string, f *device.Failure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.byID[serial].sick = f
+}
+
+// replace installs something else by hand, of which the worker does not know.
+func (d *phones) replace(serial string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.byID[serial].byHand = true
 }
 
 func (d *phones) isOpen(p *phone) bool {
@@ -137,16 +151,35 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 	}
 	s.driver.mu.Lock()
 	defer s.driver.mu.Unlock()
-	if s.phone.app == b.Key {
+	if s.phone.app == b.Key && !s.phone.byHand {
 		return device.Preparation{Reset: time.Millisecond}, nil
 	}
-	s.phone.app = b.Key
+	s.phone.app, s.phone.byHand = b.Key, false
 	s.phone.installs++
 	return device.Preparation{Installed: true, Install: time.Millisecond}, nil
 }
 
 func (s *session) Endpoint(context.Context) (device.Endpoint, error) {
-	return device.Endpoint{URL: "http://127.0.0.1:1"}, s.fails()
+	return device.Endpoint{URL: cmp.Or(s.driver.appium, "http://127.0.0.1:1"), LogPath: s.driver.appiumLog}, s.fails()
+}
+
+func (s *session) Heal(_ context.Context, rung int) (string, error) {
+	s.driver.mu.Lock()
+	defer s.driver.mu.Unlock()
+	s.driver.healed = append(s.driver.healed, rung)
+	return "did it", nil
+}
+
+func (s *session) MarkLog(context.Context) (string, error) { return "12:00", s.fails() }
+
+func (s *session) LogSince(_ context.Context, mark string, w io.Writer) error {
+	_, err := io.WriteString(w, "since "+mark)
+	return errors.Join(err, s.fails())
+}
+
+func (s *session) Screen(_ context.Context, w io.Writer) error {
+	_, err := io.WriteString(w, "a picture")
+	return errors.Join(err, s.fails())
 }
 
 func (s *session) Check(context.Context) error { return s.fails() }
@@ -157,6 +190,8 @@ func (s *session) Release(context.Context) error {
 	s.released++
 	return nil
 }
+
+func (s *session) ReleaseKeeping(ctx context.Context, _ string) error { return s.Release(ctx) }
 
 func (s *session) Close() error {
 	s.driver.mu.Lock()
@@ -179,6 +214,10 @@ type specs map[string]func(ctx context.Context, log io.Writer) (Verdict, error)
 func (specs) Plan(_ context.Context, t Task, _ io.Writer) (Plan, error) {
 	return Plan{Project: "phone", BuildPath: filepath.Join(t.Dir, "app.apk")}, nil
 }
+
+func (specs) Ready(Task, Plan) {}
+
+func (specs) Rest(string) {}
 
 func (s specs) Run(ctx context.Context, t Task, _ Plan, _ Setup, log io.Writer) (Verdict, error) {
 	run := s[t.Spec]

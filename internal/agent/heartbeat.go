@@ -44,6 +44,7 @@ func (a *Agent) register(ctx context.Context) error {
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
+	sent := wallNow()
 	answer, err := a.client.Register(ctx, a.id, request)
 	if err != nil {
 		return err
@@ -54,6 +55,7 @@ func (a *Agent) register(ctx context.Context) error {
 	a.lease = time.Duration(answer.LeaseMS) * time.Millisecond
 	a.rhythm = time.Duration(answer.HeartbeatMS) * time.Millisecond
 	a.claimed(request.Devices, answer.DeviceClaims)
+	a.held(sent, request.Devices, answer.Holds)
 	return nil
 }
 
@@ -119,6 +121,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		}
 	}
 	a.claimed(request.Devices, answer.DeviceClaims)
+	a.held(sent, request.Devices, answer.Holds)
 	a.halt(answer.Lost, errLeaseLost)
 	a.halt(answer.Cancel, errCanceled)
 	return nil

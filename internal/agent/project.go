@@ -20,17 +20,21 @@ import (
 const (
 	bundleExt = ".tar.zst"
 	buildExt  = ".apk"
+	// dependenciesName is the directory of the projects' npm packages, below the worker's.
+	dependenciesName = "dependencies"
 )
 
 // ready is an attempt whose runner can be started.
 type ready struct {
-	task  Task
-	plan  Plan
-	setup Setup
+	task     Task
+	plan     Plan
+	setup    Setup
+	prepared bool // the device holds the build, with its data cleared
 }
 
-// setUp takes an attempt from its assignment to a device that is ready for its run. What no device can mend
-// is found before the device is touched.
+// setUp takes an attempt from its assignment to a device that is ready for its run, or, when the build is
+// believed to be on the device, to where only prepare is left. What no device can mend is found before the
+// device is touched.
 func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, dir string, log io.Writer, report *qgjob.Report) (r ready, err error) {
 	project := filepath.Join(dir, "project")
 	bundleSHA, err := a.unpack(ctx, at.Job, project, log)
@@ -38,8 +42,9 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		return r, err
 	}
 	r.task = Task{
-		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, "artifacts"),
-		CacheDir: filepath.Join(a.o.DataDir, "dependencies"),
+		DeviceID: at.slot.id, Org: at.Job.OrgID, KeepDir: filepath.Join(a.own.work(), "kept"),
+		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, artifactsName),
+		CacheDir: filepath.Join(a.o.DataDir, dependenciesName),
 		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
 	}
 	if r.task.Project == "" {
@@ -48,6 +53,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	if r.plan, err = a.o.Runner.Plan(ctx, r.task, log); err != nil {
 		return r, err
 	}
+	a.o.Runner.Ready(r.task, r.plan)
 	b, versionName, err := a.build(ctx, at.Job, project, r.plan)
 	if err != nil {
 		return r, err
@@ -58,11 +64,28 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	if err := session.Check(ctx); err != nil {
 		return r, err
 	}
+	_, r.setup.HandOn = session.(device.Keeper)
+	if h, ok := session.(device.Holder); ok && r.setup.HandOn { // it is up already
+		if app, ok := h.Installed(); ok && app == b.Key {
+			r.setup.Endpoint, err = session.Endpoint(ctx)
+			return r, err
+		}
+	}
+	if err := a.prepare(ctx, session, b, log, report); err != nil {
+		return r, err
+	}
+	r.prepared = true
+	r.setup.Endpoint, err = session.Endpoint(ctx)
+	return r, err
+}
+
+// prepare puts the build on the device, or clears its data there.
+func (a *Agent) prepare(ctx context.Context, session device.Session, b device.Build, log io.Writer, report *qgjob.Report) error {
 	prepared, err := session.Prepare(ctx, b)
 	report.InstallMS, report.ResetMS = prepared.Install.Milliseconds(), prepared.Reset.Milliseconds()
 	report.Installed = prepared.Installed
 	if err != nil {
-		return r, err
+		return err
 	}
 	report.InstallSaved = !prepared.Installed
 	if prepared.Installed {
@@ -70,8 +93,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 	} else {
 		fmt.Fprintf(log, "[qgjob] app was installed already; its data cleared in %v\n", prepared.Reset.Round(time.Millisecond))
 	}
-	r.setup.Endpoint, err = session.Endpoint(ctx)
-	return r, err
+	return nil
 }
 
 // unpack puts the job's test project into dir: its bundle, or the project in the worker's own directory,

@@ -319,7 +319,7 @@ func TestProjectAndBuildTravelWithTheJob(t *testing.T) {
 	if err := k.end(); err != nil {
 		t.Error(err)
 	}
-	if len(runner.ran) != 2 || runner.ran[0].Dir == runner.ran[1].Dir || runner.config != "export default {}" {
+	if len(runner.ran) != 2 || runner.ran[0].Dir != runner.ran[1].Dir || runner.config != "export default {}" {
 		t.Errorf("it ran %+v, with a config of %q", runner.ran, runner.config)
 	}
 	if n := k.wire.count("/v1/bundles/") + k.wire.count("/v1/builds/"); n != 2 {
@@ -351,6 +351,63 @@ func (r *recording) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 	if err != nil {
 		return Verdict{}, err
 	}
+	return r.specs.Run(ctx, t, p, on, log)
+}
+
+// TestRunnerStartsWhileTheDeviceIsReset: in a batch the runner loads the spec while the device is reset, and is told
+// when it may use it. When the app turns out to be another, the runner starts again after the install.
+func TestRunnerStartsWhileTheDeviceIsReset(t *testing.T) {
+	w := newWorld(t, 0)
+	phones := newPhones("P1")
+	loading := make(chan struct{}, 4)
+	phones.byID["P1"].prepare = func(ctx context.Context) error {
+		if phones.byID["P1"].installs > 0 {
+			select {
+			case <-loading:
+			case <-ctx.Done():
+				return errors.New("the runner was not started while the device was reset")
+			}
+		}
+		return nil
+	}
+	runner := &early{specs: specs{"tests/good.spec.js": passes}, loading: loading}
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: runner, Limits: Limits{Setup: patience}})
+	first, second := w.submit("tests/good.spec.js", 1), w.submit("tests/good.spec.js", 1)
+	for _, id := range []string{first, second} {
+		if j := w.verdict(id); j.State != qgjob.Passed || j.Attempts != 1 {
+			t.Errorf("the job: %+v", j)
+		}
+	}
+	if r := w.job(second).AttemptList[0].Report; !r.InstallSaved || r.Installed {
+		t.Errorf("the second job's attempt: %+v", r)
+	}
+	phones.replace("P1")
+	if j := w.verdict(w.submit("tests/good.spec.js", 1)); j.State != qgjob.Passed || !j.AttemptList[0].Report.Installed {
+		t.Errorf("the job that found another app: %+v", j)
+	}
+	if runner.stopped != 1 || runner.ran != 3 {
+		t.Errorf("%d runners were stopped before they had the device, %d had it", runner.stopped, runner.ran)
+	}
+}
+
+// early is a runner that says when it has been started, and waits for its device.
+type early struct {
+	specs
+	loading      chan struct{}
+	stopped, ran int
+}
+
+func (r *early) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	if on.Ready != nil {
+		r.loading <- struct{}{}
+		select {
+		case <-on.Ready:
+		case <-ctx.Done():
+			r.stopped++
+			return Verdict{}, ctx.Err()
+		}
+	}
+	r.ran++
 	return r.specs.Run(ctx, t, p, on, log)
 }
 

@@ -14,6 +14,8 @@ const (
 	openTime   = 2 * time.Minute
 	checkEvery = 5 * time.Second // between looks at a device that is unwell
 	checkTime  = 15 * time.Second
+	// restAfter is how long what is kept for a device's next job waits for it.
+	restAfter = 30 * time.Second
 )
 
 // serve opens a device and runs its attempts, one after another, until ctx ends. It alone calls the
@@ -29,13 +31,27 @@ func (a *Agent) serve(ctx context.Context, s *slot) {
 			a.o.Logger.Warn("device could not be closed", "device", s.id, "error", err)
 		}
 	}()
+	defer a.o.Runner.Rest(s.id)
+	rest := time.NewTimer(restAfter)
+	rest.Stop() // nothing is kept yet
+	defer rest.Stop()
+	again := time.NewTicker(quarantineEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.check:
+			a.examineHealth(ctx, s, session)
+		case <-again.C:
+			a.examineHealth(ctx, s, session)
+		case <-rest.C:
+			a.o.Runner.Rest(s.id)
+			a.release(ctx, s, session, "")
 		case at := <-s.work:
-			a.run(ctx, at, session)
+			a.mend(ctx, s, session, a.run(ctx, at, session))
 			a.nurse(ctx, s, session)
+			rest.Reset(restAfter)
 		}
 	}
 }

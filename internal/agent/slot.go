@@ -35,13 +35,23 @@ type slot struct {
 	known   bool   // the server has heard of it
 	refused string // why the server does not let this worker use it
 
+	hold  *qgjob.Hold // why it is to take no work; nil when it may
+	check signal      // the hold has changed
+
+	quarantined time.Time // when the server was told of a quarantine
+
+	mending bool // an attempt failed on it, and something is done about it
+
 	attempt *attempt // what it runs
+
+	blamed    int       // attempts in a row that it is blamed for; its goroutine's alone, as is the next
+	restarted time.Time // when it was last restarted to mend it
 }
 
 // free says whether the device can be offered for work.
 func (s *slot) free() bool {
 	return s.session != nil && s.listed && !s.closing && s.info.State == qgjob.DeviceIdle && s.trouble == "" &&
-		s.known && s.refused == "" && s.attempt == nil
+		s.known && s.refused == "" && s.hold == nil && !s.mending && s.attempt == nil
 }
 
 // coming says that the device may be free soon, without anybody doing anything.
@@ -81,6 +91,9 @@ func (a *Agent) reports() []api.DeviceReport {
 	reports := []api.DeviceReport{}
 	for _, s := range a.slots {
 		if r, ok := s.report(); ok {
+			if a.full != "" && r.State == qgjob.DeviceIdle {
+				r.State, r.Message = qgjob.DeviceOffline, a.full
+			}
 			reports = append(reports, r)
 		}
 	}
@@ -91,7 +104,7 @@ func (a *Agent) reports() []api.DeviceReport {
 // free lists the devices that can be offered. The caller holds mu.
 func (a *Agent) free() []string {
 	ids := []string{}
-	if a.stopping != nil {
+	if a.stopping != nil || a.full != "" {
 		return ids
 	}
 	for id, s := range a.slots {
@@ -115,7 +128,7 @@ func (a *Agent) leases() []api.Lease {
 
 // idles says whether a poll that finds nothing brings the worker nearer to its end. The caller holds mu.
 func (a *Agent) idles() bool {
-	if a.o.Forever || !a.looked || a.stopping != nil || len(a.attempts) > 0 {
+	if a.o.Forever || !a.looked || a.full != "" || a.stopping != nil || len(a.attempts) > 0 {
 		return false
 	}
 	now := time.Now()

@@ -18,6 +18,7 @@ const (
 	MaxLogChunk   = 1 << 20
 	MaxBundleSize = 256 << 20
 	MaxBuildSize  = 2 << 30
+	MaxArtifact   = 512 << 20
 )
 
 // MaxLogSize is how much of an attempt's log is kept, in bytes; the rest is dropped with a note.
@@ -225,6 +226,11 @@ type Queue struct {
 	Running int          `json:"running"`
 }
 
+// ArtifactList is what the attempts of a job left: GET /v1/jobs/{id}/artifacts.
+type ArtifactList struct {
+	Artifacts []qgjob.Artifact `json:"artifacts" nullable:"false"`
+}
+
 // DeviceList is every known device: GET /v1/devices.
 type DeviceList struct {
 	Devices []qgjob.Device `json:"devices" nullable:"false"`
@@ -258,11 +264,30 @@ type RegisterResponse struct {
 	LeaseMS     int64 `json:"lease_ms" doc:"how long a lease lives without a heartbeat"`
 	HeartbeatMS int64 `json:"heartbeat_ms" doc:"how often to send a heartbeat"`
 	DeviceClaims
+	Holds []DeviceHold `json:"holds" nullable:"false" doc:"devices that are to take no work"`
 }
 
 // DeviceClaims says which of the reported devices the worker may not use.
 type DeviceClaims struct {
 	Refused []RefusedDevice `json:"refused" nullable:"false" doc:"devices that belong to another live worker"`
+}
+
+// DeviceHold is a hold of one device.
+type DeviceHold struct {
+	DeviceID string `json:"device_id"`
+	qgjob.Hold
+}
+
+// HoldRequest lets a device take no more work: POST /v1/devices/{id}/hold.
+type HoldRequest struct {
+	Kind   qgjob.HoldKind `json:"kind" enum:"drain,maintain,reserve,check,quarantine"`
+	Reason string         `json:"reason,omitempty" maxLength:"1024"`
+	ForMS  int64          `json:"for_ms,omitempty" minimum:"0" maximum:"2592000000" doc:"0: until it is released"`
+}
+
+// ReleaseDeviceRequest ends a hold: POST /v1/devices/{id}/release.
+type ReleaseDeviceRequest struct {
+	Only []qgjob.HoldKind `json:"only,omitempty" enum:"drain,maintain,reserve,check,quarantine" doc:"release a hold of these kinds only; absent: any"`
 }
 
 // RefusedDevice is a device that belongs to another live worker.
@@ -287,8 +312,9 @@ type Lease struct {
 // HeartbeatResponse tells what to stop.
 type HeartbeatResponse struct {
 	DeviceClaims
-	Lost   []string `json:"lost" nullable:"false" doc:"attempts whose lease ended: stop them, their results will be refused"`
-	Cancel []string `json:"cancel" nullable:"false" doc:"attempts to stop; their end is still to be reported"`
+	Holds  []DeviceHold `json:"holds" nullable:"false" doc:"devices that are to take no work"`
+	Lost   []string     `json:"lost" nullable:"false" doc:"attempts whose lease ended: stop them, their results will be refused"`
+	Cancel []string     `json:"cancel" nullable:"false" doc:"attempts to stop; their end is still to be reported"`
 }
 
 // PollRequest hands in results and asks for work: POST /v1/workers/{id}/poll. It is answered at the first

@@ -42,7 +42,7 @@ func TestCloudFront(t *testing.T) {
 		}
 	}))
 	defer upstream.Close()
-	p, err := startProxy(Upstream{URL: upstream.URL + "/secret", Cloud: true}, App{}, nil, t.Logf)
+	p, err := Run{Upstream: Upstream{URL: upstream.URL + "/secret", Cloud: true}}.startProxy(t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -117,7 +117,8 @@ func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, 
 		return "", hostFailure("make the cache of dependencies", err)
 	}
 	home := filepath.Join(cacheDir, dependencyKey(files))
-	if _, err := os.Stat(home); err == nil {
+	now := time.Now()
+	if err := os.Chtimes(home, now, now); err == nil { // so that it is known to be in use
 		return home, nil
 	}
 	unlock, err := filelock.Wait(ctx, home+".lock")

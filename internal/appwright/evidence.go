@@ -19,6 +19,7 @@ type Evidence struct {
 	Errors          []CommandError   // in order; of those that are a test's everyday, the first hundred
 	Unanswered      []PendingCommand // sent, and never answered while somebody waited
 	Phases          Phases
+	Parked          *Parked // a session that is left open for the next run on the device; nil: none is
 }
 
 // Phases says where the time of a run went. A phase that was not reached is zero.
@@ -37,6 +38,7 @@ type Session struct {
 	MadeAt      time.Time // zero when none was made
 	EndedAt     time.Time // deleted, or refused; zero when Appium never answered
 	EndedBy     string    // why the proxy ended it; empty when the test did
+	HandedOn    bool      // it was open already, from the test before
 	Error       string    // why none was made
 }
 

@@ -33,6 +33,7 @@ type command struct {
 	args           []string
 	dir            string
 	env            []string
+	stdin          io.Reader // nil: nothing to read
 	stdout, stderr io.Writer
 }
 
@@ -40,57 +41,61 @@ type command struct {
 // group nor, on Linux, a descendant that left the group.
 type process struct {
 	cmd    *exec.Cmd
+	mark   string // in its environment, as the value of markVariable
 	family *family
 	grace  time.Duration // between SIGTERM and SIGKILL
-	done   chan error
+	done   chan struct{} // closed when the child has ended
+	err    error         // valid then
 }
 
 func startProcess(c command) (*process, error) {
 	mark := make([]byte, 16)
 	rand.Read(mark)
-	p := &process{cmd: exec.Command(c.path, c.args...), grace: termGrace, done: make(chan error, 1)}
+	p := &process{cmd: exec.Command(c.path, c.args...), mark: hex.EncodeToString(mark), grace: termGrace, done: make(chan struct{})}
 	p.cmd.Dir = c.dir
-	p.cmd.Env = append(c.env, markVariable+"="+hex.EncodeToString(mark))
-	p.cmd.Stdout, p.cmd.Stderr = c.stdout, c.stderr
+	p.cmd.Env = append(c.env, markVariable+"="+p.mark)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.stdin, c.stdout, c.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.WaitDelay = drainGrace
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	p.family = newFamily(p.cmd.Process.Pid, hex.EncodeToString(mark))
-	go func() { p.done <- p.cmd.Wait() }()
+	p.family = newFamily(p.cmd.Process.Pid, p.mark)
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
 	return p, nil
 }
 
 // wait returns when the child has ended, by itself or because ctx was done: then its group gets SIGTERM,
 // and SIGKILL when its grace is over.
 func (p *process) wait(ctx context.Context) exit {
-	err, ended := p.watch(ctx)
-	if !ended {
+	if !p.watch(ctx) {
 		p.signal(syscall.SIGTERM)
 		grace := time.NewTimer(p.grace)
 		defer grace.Stop()
 		select {
-		case err = <-p.done:
+		case <-p.done:
 		case <-grace.C:
 			p.signal(syscall.SIGKILL)
-			err = <-p.done
+			<-p.done
 		}
 	}
 	p.sweep()
-	return exitOf(p.cmd.ProcessState, err)
+	return exitOf(p.cmd.ProcessState, p.err)
 }
 
 // watch looks at what the child starts until it has ended or ctx is done.
-func (p *process) watch(ctx context.Context) (err error, ended bool) {
+func (p *process) watch(ctx context.Context) (ended bool) {
 	look := time.NewTicker(familyPoll)
 	defer look.Stop()
 	for {
 		select {
-		case err := <-p.done:
-			return err, true
+		case <-p.done:
+			return true
 		case <-ctx.Done():
-			return nil, false
+			return false
 		case <-look.C:
 			p.family.look()
 		}

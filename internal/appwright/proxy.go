@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"qgjob"
@@ -40,7 +41,11 @@ type proxy struct {
 	upstream *url.URL
 	forced   map[string]any // capabilities
 	app      App
-	ready    <-chan struct{}
+	ready    <-chan struct{} // nil: the device is ready
+	park     bool            // sessions may be handed on
+	silence  time.Duration   // after which watch ends the run
+	watch    atomic.Pointer[time.Timer]
+	begun    func() // called once, when the first session is there; may be nil
 	logf     func(format string, args ...any)
 
 	server   http.Server
@@ -55,6 +60,10 @@ type proxy struct {
 	mu       sync.Mutex
 	evidence Evidence
 	open     map[string]int         // session id: index into evidence.Sessions
+	real     map[string]string      // Appium's ids of sessions that were handed on under another
+	alias    map[string]string      // the other way round, the latest
+	keepable map[string]*Parked     // open sessions that may be handed on
+	parked   *Parked                // waits for its next test; nil when none does
 	lost     map[string]*Failure    // sessions that cannot come back
 	refused  *Failure               // why no session can be made, once that is known
 	refusals int                    // how often in a row
@@ -63,7 +72,8 @@ type proxy struct {
 }
 
 // startProxy listens on a loopback port of its own.
-func startProxy(upstream Upstream, app App, ready <-chan struct{}, logf func(string, ...any)) (*proxy, error) {
+func (r Run) startProxy(logf func(string, ...any)) (*proxy, error) {
+	upstream, app := r.Upstream, r.App
 	target, err := url.Parse(upstream.URL)
 	if err != nil || target.Host == "" {
 		return nil, fmt.Errorf("the Appium server's address %q is no URL", upstream.URL)
@@ -76,15 +86,18 @@ func startProxy(upstream Upstream, app App, ready <-chan struct{}, logf func(str
 		app = App{}
 	}
 	p := &proxy{
-		upstream: target, forced: upstream.Capabilities, app: app, ready: ready, logf: logf,
+		upstream: target, forced: upstream.Capabilities, app: app, ready: r.Ready, logf: logf,
+		silence: r.Silence, park: r.HandOn, parked: r.Parked, begun: r.Session,
 		listener: listener, served: make(chan error, 1), creating: make(chan struct{}, 1),
 		open: map[string]int{}, lost: map[string]*Failure{}, pending: map[int]PendingCommand{},
+		real: map[string]string{}, alias: map[string]string{}, keepable: map[string]*Parked{},
 	}
 	p.life, p.end = context.WithCancel(context.Background())
 	p.forward = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = target.Host
+			p.rename(r.Out.URL)
 		},
 		Transport:      &http.Transport{DisableCompression: true}, // never through an HTTP proxy of the host
 		ModifyResponse: p.observe,
@@ -142,7 +155,22 @@ func (p *proxy) snapshot() Evidence {
 	return e
 }
 
+// moved notes that something happens in the run.
+func (p *proxy) moved() {
+	if watch := p.watch.Load(); watch != nil {
+		watch.Reset(p.silence)
+	}
+}
+
+// Write is told of the run's output, which counts as something that happens.
+func (p *proxy) Write(b []byte) (int, error) {
+	p.moved()
+	return len(b), nil
+}
+
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.moved()
+	defer p.moved()
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	if r.Method == http.MethodPost && path == "/session" {
 		p.create(w, r)
@@ -154,10 +182,23 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ending := r.Method == http.MethodDelete && command == ""
-	if failure := p.lostSession(id); failure != nil && !ending {
+	failure := p.lostSession(id)
+	if failure == nil && p.endedByTest(id) {
+		failure = &Failure{Message: "session " + id + " was ended by the test"}
+	}
+	if failure != nil && !ending {
 		p.record(CommandError{Method: r.Method, Command: command, SessionID: id, Code: codeInvalidSession, Message: failure.Message, Cause: failure.Cause})
 		// webdriver repeats a failed request up to sixteen times, unless the text says "invalid session id".
 		writeError(w, http.StatusNotFound, codeInvalidSession, failure.Message+" (invalid session id)")
+		return
+	}
+	if err := p.regard(id, command, r); err != nil {
+		writeError(w, http.StatusBadRequest, codeInvalidArgument, fmt.Sprintf("the command cannot be read: %v", err))
+		return
+	}
+	if ending && p.keep(id) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		io.WriteString(w, `{"value":null}`)
 		return
 	}
 	answered := p.sent(PendingCommand{Method: r.Method, Command: command, SessionID: id, SentAt: time.Now()})
@@ -195,12 +236,39 @@ func splitSession(path string) (id, command string) {
 	return id, command
 }
 
+// rename puts Appium's own id of a session into the address of a command.
+func (p *proxy) rename(address *url.URL) {
+	id, command := splitSession(strings.TrimPrefix(address.Path, p.upstream.Path))
+	p.mu.Lock()
+	real, renamed := p.real[id]
+	p.mu.Unlock()
+	if !renamed {
+		return
+	}
+	address.RawPath = ""
+	address.Path = strings.TrimSuffix(p.upstream.Path, "/") + "/session/" + real
+	if command != "" {
+		address.Path += "/" + command
+	}
+}
+
+// known is the name by which the test knows a session of Appium's.
+func (p *proxy) known(real string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if id, ok := p.alias[real]; ok {
+		return id
+	}
+	return real
+}
+
 // observe looks at Appium's answers: what failed, and which session ended.
 func (p *proxy) observe(answer *http.Response) error {
 	id, command := splitSession(strings.TrimPrefix(answer.Request.URL.Path, p.upstream.Path))
 	if id == "" {
 		return nil
 	}
+	id = p.known(id)
 	ending := answer.Request.Method == http.MethodDelete && command == ""
 	if ending && (answer.StatusCode < 400 || answer.StatusCode == http.StatusNotFound) {
 		p.ended(id, "")
@@ -291,6 +359,18 @@ func (p *proxy) endedByTest(id string) bool {
 
 // delete ends a session that its test did not.
 func (p *proxy) delete(ctx context.Context, id, by string) {
+	p.mu.Lock()
+	real, renamed := p.real[id]
+	p.mu.Unlock()
+	if !renamed {
+		real = id
+	}
+	p.remove(ctx, real, by)
+	p.ended(id, by)
+}
+
+// remove ends a session of Appium's.
+func (p *proxy) remove(ctx context.Context, id, by string) {
 	ctx, cancel := context.WithTimeout(ctx, deleteGrace)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodDelete, p.upstream.JoinPath("session", id).String(), nil)
@@ -303,7 +383,6 @@ func (p *proxy) delete(ctx context.Context, id, by string) {
 	if err != nil {
 		p.logf("session %s (%s) could not be deleted: %v", id, by, err)
 	}
-	p.ended(id, by)
 }
 
 // readError takes a W3C error body apart; a body that is none is returned as the message.

@@ -29,6 +29,7 @@ type fakeAppium struct {
 	open     map[string]bool // session: signed in
 	together int             // most sessions that were open at once
 	bodies   []map[string]any
+	scripts  []string // executed
 }
 
 func startAppium(t *testing.T) *fakeAppium {
@@ -72,6 +73,10 @@ func (f *fakeAppium) handle(r *http.Request) (status int, body string) {
 	case command == "" && r.Method == http.MethodDelete:
 		delete(f.open, id)
 		return 200, `{"value":null}`
+	case command == "execute/sync":
+		f.scripts = append(f.scripts, scriptName(asked))
+		f.open[id] = in && f.scripts[len(f.scripts)-1] != "mobile: startActivity" // the app is new
+		return 200, `{"value":null}`
 	case command == "elements":
 		text := "Login"
 		if in {
@@ -108,6 +113,14 @@ func (f *fakeAppium) session(asked []byte) (status int, body string) {
 	return 200, `{"value":{"sessionId":"` + id + `","capabilities":{"platformName":"android"}}}`
 }
 
+func scriptName(asked []byte) string {
+	var script struct {
+		Script string `json:"script"`
+	}
+	json.Unmarshal(asked, &script)
+	return script.Script
+}
+
 func (f *fakeAppium) left() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -118,7 +131,7 @@ var testApp = App{Package: "com.example.demo", Activity: "com.example.demo.Main"
 
 func testProxy(t *testing.T, f *fakeAppium, capabilities map[string]any, ready <-chan struct{}) *proxy {
 	t.Helper()
-	p, err := startProxy(Upstream{URL: f.URL, Capabilities: capabilities}, testApp, ready, t.Logf)
+	p, err := Run{Upstream: Upstream{URL: f.URL, Capabilities: capabilities}, App: testApp, Ready: ready}.startProxy(t.Logf)
 	if err != nil {
 		t.Fatal(err)
 	}

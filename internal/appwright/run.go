@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -52,11 +51,19 @@ type Run struct {
 
 	Upstream Upstream
 	App      App
-	Ready    <-chan struct{} // closed when the device may be given a session; nil: it may now
+
+	Ready  <-chan struct{} // closed when the device may be given a session; nil: it may now
+	HandOn bool            // a session may be left open for the next run, and the next test
+	Parked *Parked         // a session that a run before left open on the device; nil: none
+
+	Ahead   *Ahead // a runner that was started for this run, and is its own from now on; nil: one is started
+	Start   Start  // of the runner, where none fits; an empty ScriptDir is made in WorkDir
+	Session func() // called once, when the run's first session is there; may be nil
 
 	TestTimeout time.Duration // for each test, its session included
+	Silence     time.Duration // without output or a command to the device; zero: no limit
 	Deadline    time.Duration // for everything
-	Env         []string      // variables for the tests, as NAME=value: those of the CI, for example
+	Env         []string      // variables for the tests, as NAME=value
 
 	cloudEnv []string // by which AppWright finds what stands before the cloud
 }
@@ -68,16 +75,21 @@ type Run struct {
 // The error is a [Failure] of the worker's host: then nothing is known of the test. When ctx is done the
 // processes are ended, and the outcome is canceled.
 func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, error) {
-	if err := r.prepare(); err != nil {
+	if r.Ahead != nil {
+		defer r.Ahead.Close()
+	}
+	runner, err := r.runner()
+	if err != nil {
 		return qgjob.Result{}, Evidence{}, err
 	}
+	defer runner.Close()
 	out := &syncWriter{w: log}
 	t, err := makeTools(r.WorkDir, r.App, capabilityString(r.Upstream.Capabilities, "appium:udid"))
 	defer t.remove()
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("make the run's private directory "+r.WorkDir, err)
 	}
-	p, err := startProxy(r.Upstream, r.App, r.Ready, out.logf)
+	p, err := r.startProxy(out.logf)
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("start the run's session proxy", err)
 	}
@@ -85,18 +97,39 @@ func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, err
 		p.close()
 		return qgjob.Result{}, Evidence{}, hostFailure("start what stands before the cloud", err)
 	}
-	seen, err := r.execute(ctx, t, p, out)
+	seen, err := r.execute(ctx, runner, t, p, out)
 	seen.evidence = p.close()
-	if err != nil {
-		return qgjob.Result{}, seen.evidence, err
+	if err == nil {
+		err = r.collect(t, &seen)
 	}
-	if err := r.collect(t, &seen); err != nil {
+	if err != nil {
+		p.endParked()
 		return qgjob.Result{}, seen.evidence, err
 	}
 	result := seen.result(r.name)
+	if result.Outcome == qgjob.OutcomePassed {
+		seen.evidence.Parked = p.unpark()
+	}
+	p.endParked()
 	seen.evidence.Phases = seen.phases()
 	seen.evidence.AskDevice = seen.askDevice(result)
 	return result, seen.evidence, nil
+}
+
+// runner is the process that this run is to use: the one that was started ahead, if it fits.
+func (r Run) runner() (*Ahead, error) {
+	if err := r.prepare(); err != nil {
+		return nil, err
+	}
+	start := r.Start
+	start.ProjectDir, start.Env = r.ProjectDir, r.Env
+	if start.ScriptDir == "" {
+		start.ScriptDir = filepath.Join(r.WorkDir, "runner")
+	}
+	if r.Ahead != nil && r.Ahead.Fits(start) {
+		return r.Ahead, nil
+	}
+	return StartAhead(start)
 }
 
 func (r Run) prepare() error {
@@ -117,34 +150,36 @@ func (r Run) prepare() error {
 }
 
 // execute runs Playwright to its end, or to the run's.
-func (r Run) execute(ctx context.Context, t tools, p *proxy, out *syncWriter) (observation, error) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		return observation{}, failuref(qgjob.CauseHostFailed, "node is not installed on the worker's host: install Node 20 or later: %w", err)
-	}
-	home, _, err := installed(r.ProjectDir, "@playwright/test")
-	if err != nil {
-		return observation{}, err
-	}
+func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out *syncWriter) (observation, error) {
 	limited, cancel := context.WithTimeout(ctx, r.Deadline)
 	defer cancel()
-	tail := &tailWriter{size: tailSize}
-	output := io.MultiWriter(out, tail)
-	seen := observation{began: time.Now()}
-	process, err := startProcess(command{
-		path: node, args: append([]string{filepath.Join(home, "cli.js")}, r.arguments(t)...), dir: r.ProjectDir,
-		env: r.environment(t, p.port()), stdout: output, stderr: output,
-	})
-	if err != nil {
-		return seen, hostFailure("start node", err)
+	limited, silent := context.WithCancelCause(limited)
+	defer silent(nil)
+	if r.Silence > 0 {
+		watch := time.AfterFunc(r.Silence, func() { silent(errSilent) })
+		p.watch.Store(watch)
+		defer func() {
+			p.watch.Store(nil)
+			watch.Stop()
+		}()
 	}
-	seen.exit = process.wait(limited)
+	tail := &tailWriter{size: tailSize}
+	seen := observation{began: time.Now()}
+	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, tail, p)); err != nil && runner.lives() {
+		return seen, hostFailure("give the runner its order", err)
+	}
+	seen.exit = runner.wait(limited)
 	seen.ended = time.Now()
 	seen.canceled = ctx.Err() != nil
 	seen.overdue = !seen.canceled && limited.Err() != nil
+	seen.silent = seen.overdue && errors.Is(context.Cause(limited), errSilent)
+	seen.silence = r.Silence
 	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, tail.String()
 	return seen, nil
 }
+
+// errSilent ends a run that does nothing any more.
+var errSilent = errors.New("nothing happened for too long")
 
 // arguments are those of Playwright's command line. AppWright's own command would pass them on joined and
 // split again at spaces, and do nothing else. --project takes several values, so it comes last. The config's

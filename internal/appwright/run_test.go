@@ -144,6 +144,7 @@ func TestTimeLimits(t *testing.T) {
 		cause          qgjob.Cause
 	}{
 		"of a test":            {5 * time.Second, 2 * time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
+		"of silence":           {time.Minute, 2 * time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestSilent},
 		"of the run":           {time.Minute, 25 * time.Second, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
 		"of a session":         {2 * time.Second, 2 * time.Minute, 8 * time.Second, qgjob.OutcomeErrored, qgjob.CauseDeviceHung},
 		"of all in the set-up": {time.Minute, 25 * time.Second, 40 * time.Second, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
@@ -159,6 +160,9 @@ func TestTimeLimits(t *testing.T) {
 			}
 			r := testRun(t, f, project, "phone", "tests/stays.spec.ts")
 			r.TestTimeout, r.Deadline = c.test, c.deadline
+			if name == "of silence" {
+				r.Silence = 15 * time.Second
+			}
 			var log bytes.Buffer
 			result, evidence, err := r.Do(t.Context(), &log)
 			if err != nil || result.Outcome != c.outcome || result.Cause != c.cause || f.left() != 0 {

@@ -41,7 +41,13 @@ func (p *proxy) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.endOpenSessions()
-	if body, err = json.Marshal(p.rewrite(asked)); err != nil {
+	request := p.rewrite(asked)
+	if answer, ok := p.handOn(number, wanted(request), p.clears(request)); ok {
+		p.announce()
+		answerSession(w, http.StatusOK, answer)
+		return
+	}
+	if body, err = json.Marshal(request); err != nil {
 		writeError(w, http.StatusInternalServerError, codeUnknown, err.Error())
 		return
 	}
@@ -55,10 +61,33 @@ func (p *proxy) create(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusBadRequest, codeNotCreated, failure.Message)
 		return
 	}
-	p.settle(number, status, answer)
+	p.settle(number, status, answer, wanted(request))
+	answerSession(w, status, answer)
+}
+
+func answerSession(w http.ResponseWriter, status int, answer []byte) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	w.Write(answer)
+}
+
+// announce tells whoever wants to know that the run's first session is there.
+func (p *proxy) announce() {
+	p.mu.Lock()
+	begun := p.begun
+	p.begun = nil
+	p.mu.Unlock()
+	if begun != nil {
+		begun()
+	}
+}
+
+// clears says whether a session request, as rewritten, wants the app's data cleared.
+func (p *proxy) clears(request map[string]any) bool {
+	capabilities, _ := request["capabilities"].(map[string]any)
+	always, _ := capabilities["alwaysMatch"].(map[string]any)
+	keeps, _ := always["appium:noReset"].(bool)
+	return !keeps
 }
 
 // mayCreate waits for its turn and for the device. It says no when the client has left or the run has ended;
@@ -127,17 +156,21 @@ func (p *proxy) post(body []byte) (status int, answer []byte, err error) {
 }
 
 // settle notes what became of a session request that Appium answered.
-func (p *proxy) settle(number, status int, answer []byte) {
+func (p *proxy) settle(number, status int, answer []byte, wanted string) {
 	id := sessionID(answer)
 	if status >= 400 || id == "" {
 		code, message := readError(answer)
 		p.refuse(number, code, &Failure{Cause: creationCause(message), Message: message})
 		return
 	}
+	defer p.announce()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusals = 0
 	p.open[id] = number
+	if p.park && p.app.Package != "" && p.app.Activity != "" && wanted != "" {
+		p.keepable[id] = &Parked{ID: id, url: p.upstream.String(), app: p.app, wanted: wanted, answer: answer, madeAt: time.Now(), uses: 1}
+	}
 	s := &p.evidence.Sessions[number]
 	s.ID, s.MadeAt = id, time.Now()
 	p.logf("session %s made in %s", id, s.MadeAt.Sub(s.RequestedAt).Round(time.Millisecond))

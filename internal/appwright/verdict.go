@@ -23,7 +23,9 @@ type observation struct {
 	deadline     time.Duration
 	exit         exit
 	canceled     bool // by the caller
-	overdue      bool // the deadline ended it
+	overdue      bool // the deadline ended it, or silence did
+	silent       bool // it was silence
+	silence      time.Duration
 	output       string
 
 	report    *report // nil when there is none, or none that can be read
@@ -87,6 +89,9 @@ func (o observation) verdict(name func(string) string) qgjob.Result {
 }
 
 func (o observation) overdueVerdict() qgjob.Result {
+	if o.silent {
+		return o.silentVerdict()
+	}
 	if failure := o.lastFailure(); failure != nil && o.evidence.made() == 0 {
 		return errored(failure.Cause, "%s; the run was stopped after %s", failure.Message, o.deadline)
 	}
@@ -102,6 +107,28 @@ func (o observation) overdueVerdict() qgjob.Result {
 		return ended(qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut, "the spec had not ended when the run's time of %s was over", o.deadline)
 	}
 	return errored(qgjob.CauseSetupTimedOut, "no test had begun when the run's time of %s was over", o.deadline)
+}
+
+// silentVerdict is the verdict on a run that was stopped because nothing happened in it any more. While the device
+// owed an answer, it was the device.
+func (o observation) silentVerdict() qgjob.Result {
+	for _, c := range o.evidence.Unanswered {
+		return errored(qgjob.CauseDeviceHung, "the device did not answer %s %s, and nothing else happened for the %s that a run may be silent", c.Method, c.Command, o.silence)
+	}
+	for _, s := range o.evidence.Sessions {
+		if s.ID == "" && s.EndedAt.IsZero() || s.MadeAt.After(o.ended) {
+			return errored(qgjob.CauseDeviceHung, "Appium did not make a session on the device within the %s that a run may be silent", o.silence)
+		}
+	}
+	for _, t := range o.events.Tests {
+		if t.Ended.IsZero() {
+			return ended(qgjob.OutcomeTimedOut, qgjob.CauseTestSilent, "test %q printed nothing and asked nothing of its device for the %s that a run may be silent", t.Title, o.silence)
+		}
+	}
+	if len(o.events.Tests) > 0 {
+		return ended(qgjob.OutcomeTimedOut, qgjob.CauseTestSilent, "after its tests, the spec printed nothing for the %s that a run may be silent, and did not end", o.silence)
+	}
+	return errored(qgjob.CauseSetupTimedOut, "before its first test, the spec printed nothing for the %s that a run may be silent: look at what it imports, and at the config's global setup", o.silence)
 }
 
 // unreported is the verdict on a run that ended without a report. A config that cannot be loaded does that,

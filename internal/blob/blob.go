@@ -1,5 +1,5 @@
-// Package blob keeps the files that travel with jobs: bundles (the test project) and builds (the app under
-// test). A file is known by its organization, its kind and the SHA-256 of its bytes; a file that is there is
+// Package blob keeps the files that travel with jobs: bundles (the test project), builds (the app under test) and
+// artifacts (what an attempt left). A file is known by its organization, its kind and the SHA-256 of its bytes; a file that is there is
 // whole and has that hash, whatever was killed while it was written.
 //
 // Dir is the directory implementation. It knows nothing of HTTP or of the database: who may read what is
@@ -17,8 +17,9 @@ type Kind string
 
 // The kinds.
 const (
-	Bundle Kind = "bundle"
-	Build  Kind = "build"
+	Bundle   Kind = "bundle"
+	Build    Kind = "build"
+	Artifact Kind = "artifact"
 )
 
 // Key names a file. Files of one organization cannot be reached with the key of another.
@@ -30,7 +31,7 @@ type Key struct {
 
 // check refuses a key that names nothing that could be stored.
 func (k Key) check() error {
-	if k.Kind != Bundle && k.Kind != Build {
+	if k.Kind != Bundle && k.Kind != Build && k.Kind != Artifact {
 		return qgjob.Errorf(qgjob.CodeInternal, "blob kind %q is unknown", k.Kind)
 	}
 	if err := qgjob.CheckID("org_id", k.OrgID); err != nil {

@@ -140,6 +140,25 @@ func (d *Dir) Stat(_ context.Context, k Key) (Info, error) {
 	return Info{Size: info.Size(), StoredAt: info.ModTime()}, nil
 }
 
+// Remove removes a file that was stored, for the last time, before a moment. One that is not there, or is
+// younger, is no error: somebody may be about to name it.
+func (d *Dir) Remove(_ context.Context, k Key, before time.Time) error {
+	if err := k.check(); err != nil {
+		return err
+	}
+	info, err := os.Stat(d.path(k))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.ModTime().Before(before) {
+		return nil
+	}
+	if err == nil {
+		err = os.Remove(d.path(k))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storageError(err)
+	}
+	return nil
+}
+
 func (d *Dir) tmp() string { return filepath.Join(d.root, "tmp") }
 
 func (d *Dir) path(k Key) string {

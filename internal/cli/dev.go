@@ -64,7 +64,7 @@ func (o *devOptions) parse(p *program) (err error) {
 	case o.phones > 0 && len(o.worker.serials) > 0:
 		return exitf(exitUsage, "--phones and --device contradict each other: simulated phones are used alone")
 	}
-	o.server.lease = store.DefaultLease
+	o.server.lease, o.server.keepDays, o.server.keepSize = store.DefaultLease, 30, 20
 	if err := o.server.parse(p); err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ func (p *program) devicesCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	p.connectionFlags(f, &o.connection)
+	cmd.AddCommand(p.holdCommands()...)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.check(); err != nil {
 			return err

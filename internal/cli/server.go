@@ -29,6 +29,8 @@ type serverOptions struct {
 	lease       time.Duration
 	byRule      bool
 	privateHook bool
+	keepDays    int
+	keepSize    int64 // GiB
 }
 
 func (p *program) serverCommand() *cobra.Command {
@@ -61,6 +63,8 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.BoolVar(&o.byRule, "quarantine-flaky", false, "quarantine tests that were flaky on two code states or more, until they are stable again")
 	f.BoolVar(&o.privateHook, "webhook-allow-private", false, "let webhooks reach private networks and this machine")
 	f.DurationVar(&o.lease, "lease", store.DefaultLease, "how long a silent worker keeps its jobs")
+	f.IntVar(&o.keepDays, "keep-artifacts", 30, "`days` for which artifacts are kept; 0 for ever")
+	f.Int64Var(&o.keepSize, "keep-artifacts-size", 20, "`GiB` of artifacts that are kept for each organization, the newest; 0 for all")
 }
 
 func (o *serverOptions) parse(p *program) (err error) {
@@ -69,6 +73,9 @@ func (o *serverOptions) parse(p *program) (err error) {
 	}
 	if o.databaseURL == "" { // not the flag's default: help must not show its password
 		o.databaseURL = p.env("QGJOB_DATABASE_URL")
+	}
+	if o.keepDays < 0 || o.keepSize < 0 {
+		return exitf(exitUsage, "--keep-artifacts and --keep-artifacts-size cannot be negative: 0 is no bound")
 	}
 	if o.lease < time.Second {
 		return exitf(exitUsage, "--lease must be at least 1s: workers report every quarter of it")
@@ -134,7 +141,7 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 	if err != nil {
 		return nil, exitf(exitInfrastructure, "the database cannot be opened: %v", err)
 	}
-	s.server = server.New(server.Options{Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens, QuarantineFlaky: o.byRule, AllowPrivateWebhooks: o.privateHook})
+	s.server = server.New(server.Options{Retention: o.retention(), Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens, QuarantineFlaky: o.byRule, AllowPrivateWebhooks: o.privateHook})
 	return s, nil
 }
 
@@ -210,4 +217,8 @@ func (s *openServer) close() error {
 		errs = append(errs, s.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+func (o *serverOptions) retention() server.Retention {
+	return server.Retention{Age: time.Duration(o.keepDays) * 24 * time.Hour, Size: o.keepSize << 30}
 }

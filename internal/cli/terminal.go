@@ -64,7 +64,7 @@ func wordStyle(word string) lipgloss.Style {
 	case string(qgjob.Passed), string(qgjob.DeviceIdle):
 		return styleGood
 	case string(qgjob.Failed), string(qgjob.Errored), string(qgjob.OutcomeTimedOut), string(qgjob.OutcomeLost),
-		string(qgjob.DeviceOffline), string(qgjob.DeviceUnauthorized):
+		string(qgjob.DeviceOffline), string(qgjob.DeviceUnauthorized), string(qgjob.DeviceQuarantined):
 		return styleBad
 	case string(qgjob.Running), string(qgjob.Canceling), string(qgjob.DeviceBusy), string(qgjob.DeviceBooting):
 		return styleBusy

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,8 @@ type workerOptions struct {
 
 	emulators    emulatorOptions
 	browserstack browserstackOptions
+	minFree      float64 // GB
+	limits       agent.Limits
 }
 
 func (p *program) workerCommand() *cobra.Command {
@@ -60,6 +63,11 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.StringArrayVar(&o.tags, "tag", nil, "a `word` for the devices of this worker, which jobs can ask for with --requires=tag=WORD (repeat for more)")
 	o.emulators.flags(f)
 	o.browserstack.flags(f)
+	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
+	f.DurationVar(&o.limits.Setup, "setup-timeout", 10*time.Minute, "limit of an attempt's setup: packages, install, Appium")
+	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included")
+	f.DurationVar(&o.limits.Silence, "silence-timeout", 10*time.Minute, "limit of the time in which a run prints nothing and asks nothing of its device")
+	f.DurationVar(&o.limits.Deadline, "run-timeout", 30*time.Minute, "limit of a spec's run as a whole")
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := o.parse(p); err != nil {
@@ -83,6 +91,9 @@ func (o *workerOptions) parse(p *program) (err error) {
 		if r, err := qgjob.ParseRequirement("tag=" + tag); err != nil || len(r.Tags) != 1 || r.Tags[0] != tag {
 			return exitf(exitUsage, "--tag %q is no word: no commas, no comparisons, no space at its ends", tag)
 		}
+	}
+	if o.minFree < 0 || o.limits.Setup < 0 || o.limits.Test < 0 || o.limits.Silence < 0 || o.limits.Deadline < 0 {
+		return exitf(exitUsage, "--min-free and the time-outs cannot be negative")
 	}
 	given := o.dataDir != ""
 	if o.dataDir, err = p.dataDir(o.dataDir); err != nil {
@@ -134,7 +145,7 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	return agent.Options{
 		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
 		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever, Tags: o.tags,
-		Out: p.stdout, Logger: log,
+		MinFree: int64(o.minFree * 1e9), Limits: o.limits, Out: p.stdout, Logger: log,
 	}, nil
 }
 

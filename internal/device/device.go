@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"qgjob"
@@ -107,6 +108,36 @@ type Recorder interface {
 	// Recorded returns the cloud's sessions since the last Prepare, with their pages and cost as far as the
 	// cloud tells them in time. The goroutine that owns the session calls it, before Release.
 	Recorded(ctx context.Context) []qgjob.CloudSession
+}
+
+// Keeper is an optional interface of a Session.
+type Keeper interface {
+	// ReleaseKeeping is Release, but leaves one Appium session open for the device's next job. Endpoint and
+	// Prepare leave it alone; the next Release ends it.
+	ReleaseKeeping(ctx context.Context, appiumSession string) error
+}
+
+// Healer is an optional interface of a Session.
+type Healer interface {
+	// Heal tries to mend a device that fails: rung 0 reconnects it, 1 ends its Appium server, so that the next
+	// Endpoint starts another, 2 restarts the device and waits until it is up. There are no others. It returns
+	// what it did.
+	Heal(ctx context.Context, rung int) (did string, err error)
+}
+
+// HealRungs is how many rungs Healer.Heal has.
+const HealRungs = 3
+
+// Chronicler is an optional interface of a Session: what the device itself tells of a stretch of time.
+type Chronicler interface {
+	// MarkLog names where the device's log is now.
+	MarkLog(ctx context.Context) (mark string, err error)
+
+	// LogSince writes what the device has logged since a mark.
+	LogSince(ctx context.Context, mark string, w io.Writer) error
+
+	// Screen writes what the device shows now, as a PNG.
+	Screen(ctx context.Context, w io.Writer) error
 }
 
 // ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.

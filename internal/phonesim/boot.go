@@ -1,6 +1,7 @@
 package phonesim
 
 import (
+	"crypto/rand"
 	"time"
 )
 
@@ -48,6 +49,7 @@ func (p *Phone) bootFinished(now time.Time) {
 	p.spawn("system_server")
 	p.spawn(launcherPackage)
 	p.foreground = launcher
+	p.files["/proc/sys/kernel/random/boot_id"] = file{content: []byte(rand.Text() + "\n"), mode: modeRegular | 0o444, modified: now}
 	p.logcat.write(now, p.pids["system_server"], 'I', "SystemServer", "Boot is finished")
 }
 

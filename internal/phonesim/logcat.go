@@ -49,9 +49,22 @@ func (l *logcat) since(n int, brief bool) (string, int) {
 			fmt.Fprintf(&b, "%c/%s(%5d): %s\n", line.level, line.tag, line.pid, line.text)
 			continue
 		}
-		fmt.Fprintf(&b, "%s %5d %5d %c %s: %s\n", line.time.UTC().Format("01-02 15:04:05.000"), line.pid, line.pid, line.level, line.tag, line.text)
+		fmt.Fprintf(&b, "%s %5d %5d %c %s: %s\n", line.time.UTC().Format(logTime), line.pid, line.pid, line.level, line.tag, line.text)
 	}
 	return b.String(), l.first + len(l.lines)
+}
+
+// logTime is how logcat writes a line's time, and takes one.
+const logTime = "01-02 15:04:05.000"
+
+// at is the number of the first line that is not older than a time, as logcat writes it.
+func (l *logcat) at(from string) int {
+	for i, line := range l.lines {
+		if line.time.UTC().Format(logTime) >= from {
+			return l.first + i
+		}
+	}
+	return l.first + len(l.lines)
 }
 
 // shellLogcat prints the log, and unless told -d goes on until nobody reads any more.
@@ -75,6 +88,11 @@ func shellLogcat(c *call) int {
 			next = p.logcat.first + len(p.logcat.lines) - n
 			p.mu.Unlock()
 		}
+	}
+	if from, ok := c.option("-T"); ok {
+		p.mu.Lock()
+		next = p.logcat.at(from)
+		p.mu.Unlock()
 	}
 	_, dump := c.option("-t")
 	dump = dump || c.has("-d")

@@ -284,6 +284,8 @@ func shellDate(c *call) int {
 		c.printf("%d\n", now.Unix())
 	case "+%Y-%m-%dT%T%z":
 		c.printf("%s\n", now.Format("2006-01-02T15:04:05-0700"))
+	case "+%m-%d %H:%M:%S.000":
+		c.printf("%s\n", now.Format("01-02 15:04:05.000"))
 	default:
 		c.printf("%s\n", now.Format("Mon Jan _2 15:04:05 MST 2006"))
 	}

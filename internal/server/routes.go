@@ -47,6 +47,8 @@ func (s *Server) routes() {
 	s.runRoutes(a)
 	s.queueRoutes(a)
 	s.fileRoutes(a)
+	s.artifactRoutes(a)
+	s.holdRoutes(a)
 	s.workerRoutes(a)
 	s.webhookRoutes(a)
 	s.serverRoutes(a)

@@ -46,18 +46,20 @@ type Options struct {
 	// AllowPrivateWebhooks lets webhooks reach private networks and this machine.
 	AllowPrivateWebhooks bool
 
-	Tokens []Token // empty: loopback listeners only, everything is allowed to this machine's users
+	Retention Retention // of artifacts
+	Tokens    []Token   // empty: loopback listeners only, everything is allowed to this machine's users
 }
 
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.
 type Server struct {
-	store   *store.Store
-	blobs   *blob.Dir
-	version string
-	log     *slog.Logger
-	tokens  []Token
-	hooks   *webhook.Sender
-	byRule  bool // flaky tests are quarantined
+	store     *store.Store
+	blobs     *blob.Dir
+	version   string
+	log       *slog.Logger
+	tokens    []Token
+	hooks     *webhook.Sender
+	byRule    bool // flaky tests are quarantined
+	retention Retention
 
 	mux     *http.ServeMux
 	metrics *metrics
@@ -68,16 +70,17 @@ type Server struct {
 // New makes a server. It serves nothing yet.
 func New(o Options) *Server {
 	s := &Server{
-		store:    o.Store,
-		blobs:    o.Blobs,
-		version:  o.Version,
-		log:      o.Logger,
-		tokens:   o.Tokens,
-		hooks:    webhook.NewSender(o.AllowPrivateWebhooks),
-		byRule:   o.QuarantineFlaky,
-		mux:      http.NewServeMux(),
-		metrics:  newMetrics(o.Store),
-		draining: make(chan struct{}),
+		store:     o.Store,
+		blobs:     o.Blobs,
+		version:   o.Version,
+		log:       o.Logger,
+		tokens:    o.Tokens,
+		retention: o.Retention,
+		hooks:     webhook.NewSender(o.AllowPrivateWebhooks),
+		byRule:    o.QuarantineFlaky,
+		mux:       http.NewServeMux(),
+		metrics:   newMetrics(o.Store),
+		draining:  make(chan struct{}),
 	}
 	s.routes()
 	return s
@@ -105,6 +108,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	news := s.store.Subscribe(store.TopicQueue)
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
+	loops.Go(func() { retainLoop(loopCtx, s.log, s.retain) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 
 	loops.Go(func() { hooksLoop(loopCtx, s.log, s.deliver) })

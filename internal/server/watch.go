@@ -253,5 +253,19 @@ func (s *Server) devices(ctx context.Context, _ *struct{}) (*devicesOutput, erro
 	if err != nil {
 		return nil, err
 	}
+	holds, err := s.store.Holds(ctx, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	for i, d := range devices {
+		h, held := holds[d.ID]
+		if !held {
+			continue
+		}
+		devices[i].Hold = &h
+		if d.State == qgjob.DeviceIdle {
+			devices[i].State, devices[i].Message = h.State(), h.String()
+		}
+	}
 	return &devicesOutput{Body: api.DeviceList{Devices: list(devices)}}, nil
 }

@@ -38,11 +38,15 @@ func (s *Server) register(ctx context.Context, in *registerInput) (*registerOutp
 	if err != nil {
 		return nil, err
 	}
+	holds, err := s.holdsOf(ctx, in.Body.Devices)
+	if err != nil {
+		return nil, err
+	}
 	lease := s.store.Lease()
 	return &registerOutput{Body: api.RegisterResponse{
 		LeaseMS:      lease.Milliseconds(),
 		HeartbeatMS:  int64(float64(lease.Milliseconds()) / heartbeatsPerLease),
-		DeviceClaims: claims(refused),
+		DeviceClaims: claims(refused), Holds: holds,
 	}}, nil
 }
 
@@ -64,8 +68,12 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatInput) (*heartbeatO
 	if err != nil {
 		return nil, err
 	}
+	holds, err := s.holdsOf(ctx, in.Body.Devices)
+	if err != nil {
+		return nil, err
+	}
 	return &heartbeatOutput{Body: api.HeartbeatResponse{
-		DeviceClaims: claims(answer.Refused), Lost: list(answer.Lost), Cancel: list(answer.Cancel),
+		Holds: holds, DeviceClaims: claims(answer.Refused), Lost: list(answer.Lost), Cancel: list(answer.Cancel),
 	}}, nil
 }
 

@@ -33,7 +33,7 @@ func (r *Results) aims() string {
 	if len(rows) == 1 {
 		return ""
 	}
-	return "### Aims\n\n" + markdown(rows)
+	return "### Aims\n\n" + Markdown(rows)
 }
 
 func (a aim) format(v float64) string {

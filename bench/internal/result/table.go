@@ -52,7 +52,7 @@ func (r *Results) Report() string {
 		if len(names) < len(cases) && t.none {
 			rows = transpose(rows)
 		}
-		fmt.Fprintf(&b, "\n### %s\n\n%s", t.title, markdown(rows))
+		fmt.Fprintf(&b, "\n### %s\n\n%s", t.title, Markdown(rows))
 	}
 	return b.String()
 }
@@ -114,8 +114,8 @@ func transpose(rows [][]string) [][]string {
 	return turned
 }
 
-// markdown is a table whose columns are aligned in the text, too: the first to the left, numbers to the right.
-func markdown(rows [][]string) string {
+// Markdown is a table whose columns are aligned in the text, too: the first to the left, numbers to the right.
+func Markdown(rows [][]string) string {
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
@@ -153,7 +153,10 @@ const (
 )
 
 // WriteReadme replaces what is between the markers of a README by the report.
-func (r *Results) WriteReadme(path string) error {
+func (r *Results) WriteReadme(path string) error { return WriteBetween(path, begin, end, r.Report()) }
+
+// WriteBetween replaces what is between two marker lines of a file.
+func WriteBetween(path, begin, end, text string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -163,5 +166,5 @@ func (r *Results) WriteReadme(path string) error {
 	if !ok || !ended {
 		return fmt.Errorf("%s has no lines %q and %q to write the results between", path, strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return os.WriteFile(path, slices.Concat(before, []byte(begin+"\n"+r.Report()+"\n"+end), after), 0o644)
+	return os.WriteFile(path, slices.Concat(before, []byte(begin+"\n"+text+"\n"+end), after), 0o644)
 }

@@ -312,6 +312,15 @@ func refusal(reason string) error {
 	return fmt.Errorf("adb server: %s", strings.TrimSpace(reason))
 }
 
+// Reconnect makes the server begin its connection to a device anew.
+func (c Client) Reconnect(ctx context.Context, serial string) error {
+	conn, err := c.request(ctx, "host-serial:"+serial+":reconnect")
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // Connect makes the server connect to a device on the network, address host:port. A device that is
 // connected already is no error.
 func (c Client) Connect(ctx context.Context, address string) error {

@@ -38,10 +38,10 @@ func (s *session) Endpoint(ctx context.Context) (device.Endpoint, error) {
 	if err := s.ensureHelpers(ctx, install); err != nil {
 		return device.Endpoint{}, err
 	}
-	if err := s.ensurePort(ctx); err != nil {
+	if err := s.ensureAppium(ctx, install); err != nil {
 		return device.Endpoint{}, err
 	}
-	if err := s.ensureAppium(ctx, install); err != nil {
+	if err := s.ensurePort(ctx); err != nil {
 		return device.Endpoint{}, err
 	}
 	return device.Endpoint{URL: s.server.URL, LogPath: s.server.LogPath, Capabilities: s.capabilities()}, nil
@@ -112,13 +112,16 @@ func (s *session) ensureAppium(ctx context.Context, install *appium.Install) err
 func (s *session) stopServer() {
 	if s.server != nil {
 		s.server.Close()
-		s.server = nil
+		s.server, s.kept = nil, ""
 	}
 }
 
 // ensurePort makes s.systemPort a port that Appium can forward from. Between two sessions nobody listens on
 // it; a stranger who does makes it move on.
 func (s *session) ensurePort(ctx context.Context) error {
+	if s.kept != "" && s.systemPort != 0 {
+		return nil // it is the kept session's
+	}
 	if s.systemPort != 0 && !device.PortFree(s.systemPort) {
 		if err := s.removeForward(ctx); err != nil {
 			return err

@@ -16,19 +16,30 @@ func (s *session) Release(ctx context.Context) error {
 	if err := s.use(); err != nil {
 		return err
 	}
+	s.kept = ""
 	s.endSessions(ctx)
 	return errors.Join(s.stopApp(ctx), s.removeForward(ctx))
 }
 
-// endSessions deletes open Appium sessions. A server that cannot do that in time is ended, and with it
-// everything that it runs; the next Endpoint starts another.
+// ReleaseKeeping implements device.Keeper. The session that stays needs its port forward.
+func (s *session) ReleaseKeeping(ctx context.Context, appiumSession string) error {
+	if err := s.use(); err != nil {
+		return err
+	}
+	s.kept = appiumSession
+	s.endSessions(ctx)
+	return s.stopApp(ctx)
+}
+
+// endSessions deletes open Appium sessions but the one that is kept. A server that cannot do that in time is
+// ended, and with it everything that it runs; the next Endpoint starts another.
 func (s *session) endSessions(ctx context.Context) {
 	if s.server == nil {
 		return
 	}
 	asking, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	n, err := s.server.EndSessions(asking)
+	n, err := s.server.EndSessions(asking, s.kept)
 	if err != nil {
 		s.log.Warn("Appium does not end its sessions: it is ended", "error", err)
 		s.stopServer()

@@ -35,7 +35,8 @@ type session struct {
 	server     *appium.Server // nil until the first Endpoint
 	systemPort int            // of this host, where Appium forwards to its server on the device; 0 until the first Endpoint
 	portHeld   *device.Held
-	helpers    bool // Appium's helper apps are known to be on the device
+	helpers    bool   // Appium's helper apps are known to be on the device
+	kept       string // the Appium session that the last release left open
 
 	mu     sync.Mutex
 	closed bool
@@ -43,8 +44,10 @@ type session struct {
 }
 
 var (
-	_ device.Session = (*session)(nil)
-	_ device.Holder  = (*session)(nil)
+	_ device.Session    = (*session)(nil)
+	_ device.Chronicler = (*session)(nil)
+	_ device.Holder     = (*session)(nil)
+	_ device.Keeper     = (*session)(nil)
 )
 
 func newSession(d *Driver, serial string, held *device.Held) (*session, error) {

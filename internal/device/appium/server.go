@@ -170,9 +170,9 @@ func (s *Server) Healthy(ctx context.Context) error {
 	return nil
 }
 
-// EndSessions deletes every session that is open on the server, and those that are being made as soon as
-// they are, and returns how many there were.
-func (s *Server) EndSessions(ctx context.Context) (int, error) {
+// EndSessions deletes every session that is open on the server but one, and those that are being made as soon
+// as they are, and returns how many there were. keep is "" for none.
+func (s *Server) EndSessions(ctx context.Context, keep string) (int, error) {
 	if err := s.front.wait(ctx); err != nil {
 		return 0, fmt.Errorf("a session is being made: %w", err)
 	}
@@ -182,12 +182,17 @@ func (s *Server) EndSessions(ctx context.Context) (int, error) {
 	if err := s.call(ctx, http.MethodGet, "/appium/sessions", &sessions); err != nil {
 		return 0, err
 	}
-	for i, session := range sessions {
-		if err := s.call(ctx, http.MethodDelete, "/session/"+session.ID, nil); err != nil {
-			return i, err
+	ended := 0
+	for _, session := range sessions {
+		if session.ID == keep {
+			continue
 		}
+		if err := s.call(ctx, http.MethodDelete, "/session/"+session.ID, nil); err != nil {
+			return ended, err
+		}
+		ended++
 	}
-	return len(sessions), nil
+	return ended, nil
 }
 
 func (s *Server) ready(ctx context.Context) error {

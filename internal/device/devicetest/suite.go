@@ -6,9 +6,12 @@
 package devicetest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"image/png"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,7 +89,10 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"ClosedSessionRefuses", closedSession},
 		{"SessionsThroughTheEndpoint", sessions},
 		{"SessionLeftOpenGivesWay", leftOpen},
+		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
+		{"DeviceTellsItsLog", deviceLog},
+		{"DeviceIsMended", mended},
 		{"EndpointSurvivesKill", killedServer},
 	}
 	for _, c := range cases {
@@ -418,6 +424,83 @@ func sessions(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	Eventually(t, 5*time.Second, "a closed session leaves no processes", gone)
+}
+
+// keptSession is two jobs of a batch, of which the second goes on in the first one's session.
+func keptSession(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	keeper, ok := s.(device.Keeper)
+	if !ok {
+		return // it makes a session for each job
+	}
+	prepare(t, s, b)
+	e := endpoint(t, s)
+	id := openSession(t, e, b)
+	if err := keeper.ReleaseKeeping(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if a := h.Phone.Account(b.Package); a.Running != "" || a.OpenSessions != 1 {
+		t.Errorf("after a release that keeps a session the phone says %+v", a)
+	}
+	if again := endpoint(t, s); again.URL != e.URL {
+		t.Errorf("the endpoint moved from %s to %s", e.URL, again.URL)
+	}
+	prepare(t, s, b)
+	if err := Command(t.Context(), e, "GET", "/session/"+id+"/source", nil, nil); err != nil {
+		t.Errorf("the kept session does not answer: %v", err)
+	}
+	release(t, s)
+	if a := h.Phone.Account(b.Package); a.OpenSessions != 0 {
+		t.Errorf("after a release the phone says %+v", a)
+	}
+	wantInstalled(t, h, b, 1)
+}
+
+// mended climbs the ladder of what is done about a device that fails, with a job after each rung.
+func mended(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	healer, ok := s.(device.Healer)
+	if !ok {
+		return // there is nothing to be done
+	}
+	for rung := range device.HealRungs {
+		prepare(t, s, b)
+		openSession(t, endpoint(t, s), b)
+		if did, err := healer.Heal(t.Context(), rung); err != nil || did == "" {
+			t.Errorf("rung %d: %q, %v", rung, did, err)
+		}
+	}
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
+	wantInstalled(t, h, b, 1)
+}
+
+// deviceLog is a test whose device log and screen are kept.
+func deviceLog(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	c, ok := s.(device.Chronicler)
+	if !ok {
+		return // it tells nothing
+	}
+	prepare(t, s, b)
+	mark, err := c.MarkLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	openSession(t, endpoint(t, s), b)
+	var log, screen bytes.Buffer
+	if err := errors.Join(c.LogSince(t.Context(), mark, &log), c.Screen(t.Context(), &screen)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), b.Package) {
+		t.Errorf("the device's log does not tell of the app's start:\n%s", &log)
+	}
+	if _, err := png.Decode(&screen); err != nil {
+		t.Errorf("the screen is no picture: %v", err)
+	}
 }
 
 // leftOpen is two tests of one job, of which the first crashed with its session open.

@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"archive/zip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/api"
+	"qgjob/internal/device"
+)
+
+const (
+	// artifactTime bounds the upload of what an attempt left: its result waits for it.
+	artifactTime = time.Minute
+	// chronicleTime bounds what is asked of a device for its log and its screen.
+	chronicleTime = 15 * time.Second
+	// maxStretch is how much of Appium's log is kept of an attempt: its end.
+	maxStretch = 16 << 20
+)
+
+// stretch is the part of a growing file that is written while an attempt runs.
+type stretch struct {
+	path string
+	from int64
+}
+
+func beginStretch(path string) stretch {
+	info, err := os.Stat(path)
+	if err != nil {
+		return stretch{path: path}
+	}
+	return stretch{path, info.Size()}
+}
+
+// save copies the stretch, or what is left of it when the file was begun anew meanwhile.
+func (s stretch) save(to string) error {
+	file, err := os.Open(s.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	from := s.from
+	if info.Size() < from {
+		from = 0
+	}
+	from = max(from, info.Size()-maxStretch)
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, io.NewSectionReader(file, from, info.Size()-from))
+	return errors.Join(err, out.Close())
+}
+
+// chronicle gathers what an attempt leaves besides the runner's files: Appium's log and the device's own, and
+// its screen when the test did not pass. What cannot be had is left out: it must not spoil an attempt.
+type chronicle struct {
+	session device.Session
+	appium  stretch
+	app     string // package of the app under test
+	mark    string // of the device's log; "" when it could not be had
+}
+
+// begin notes where the logs are now.
+func (c *chronicle) begin(ctx context.Context, session device.Session) {
+	c.session = session
+	if l, ok := session.(device.Chronicler); ok {
+		bounded, cancel := context.WithTimeout(ctx, chronicleTime)
+		defer cancel()
+		c.mark, _ = l.MarkLog(bounded)
+	}
+}
+
+// end writes the files into a directory.
+func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
+	var errs []error
+	if c.appium.path != "" {
+		errs = append(errs, c.appium.save(filepath.Join(dir, qgjob.ArtifactAppiumLog)))
+	}
+	l, ok := c.session.(device.Chronicler)
+	if !ok {
+		return errors.Join(errs...)
+	}
+	bounded, cancel := context.WithTimeout(ctx, chronicleTime)
+	defer cancel()
+	if c.mark != "" {
+		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), func(w io.Writer) error { return l.LogSince(bounded, c.mark, w) }))
+	}
+	if !passed {
+		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactScreen), func(w io.Writer) error { return l.Screen(bounded, w) }))
+	}
+	return errors.Join(errs...)
+}
+
+// crash reads the device's log of an attempt for a crash of the app, as Android's runtime tells it, and returns its
+// words; "" when there was none.
+func crash(log, pkg string) string {
+	data, err := os.ReadFile(log)
+	if err != nil || pkg == "" {
+		return ""
+	}
+	fatal, ours, words := false, false, []string(nil)
+	for line := range strings.Lines(string(data)) {
+		_, text, ok := strings.Cut(line, " AndroidRuntime: ")
+		if !ok {
+			if ours {
+				break
+			}
+			continue
+		}
+		text = strings.TrimSpace(text)
+		switch {
+		case strings.HasPrefix(text, "FATAL EXCEPTION"):
+			if ours {
+				return strings.Join(words, " | ")
+			}
+			fatal = true
+		case fatal && strings.HasPrefix(text, "Process: "):
+			ours = strings.HasPrefix(text, "Process: "+pkg+",")
+		case ours && len(words) < crashLines:
+			words = append(words, text)
+		}
+	}
+	return strings.Join(words, " | ")
+}
+
+// crashLines is how much of a crash is told: the exception, and where it came from.
+const crashLines = 2
+
+// toFile writes a file, or none.
+func toFile(path string, write func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	err = write(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
+}
+
+// keepArtifacts uploads what an attempt left in a directory. It says in the attempt's log what could not be kept.
+func (a *Agent) keepArtifacts(ctx context.Context, at *attempt, dir string, log io.Writer) {
+	files, err := gather(dir)
+	if err != nil {
+		fmt.Fprintf(log, "[qgjob] some of what the attempt left could not be packed: %v\n", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, artifactTime)
+	defer cancel()
+	var uploads sync.WaitGroup
+	failed := make(chan error, len(files))
+	for name, path := range files {
+		uploads.Go(func() {
+			if err := a.keepArtifact(ctx, at, name, path); err != nil {
+				failed <- fmt.Errorf("%s: %w", name, err)
+			}
+		})
+	}
+	uploads.Wait()
+	close(failed)
+	for err := range failed {
+		fmt.Fprintf(log, "[qgjob] artifact not kept: %v\n", err)
+		a.o.Logger.Warn("an artifact could not be kept", "attempt", at.AttemptID, "error", err)
+	}
+}
+
+func (a *Agent) keepArtifact(ctx context.Context, at *attempt, name, path string) error {
+	file, err := describe(path)
+	if err != nil {
+		return err
+	}
+	if file.Size > api.MaxArtifact {
+		return fmt.Errorf("it has %d bytes: at most %d are kept", file.Size, int64(api.MaxArtifact))
+	}
+	for tries := 0; ; tries++ {
+		_, err := a.client.AddArtifact(ctx, at.Lease, name, file)
+		if qgjob.ErrorCode(err) != qgjob.CodeUnavailable || ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, backoff(tries))
+	}
+}
+
+func describe(path string) (api.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return api.File{}, err
+	}
+	defer file.Close()
+	sum := sha256.New()
+	size, err := io.Copy(sum, file)
+	return api.File{SHA256: hex.EncodeToString(sum.Sum(nil)), Size: size, Open: func() (io.ReadCloser, error) { return os.Open(path) }}, err
+}
+
+// gather returns what is to be kept of a directory, by name: its files, the one file of the blob report, and the
+// tests' own output as a zip.
+func gather(dir string) (map[string]string, error) {
+	files := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return files, nil
+	}
+	errs := []error{err}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case e.Type().IsRegular():
+			if info, err := e.Info(); err == nil && info.Size() > 0 && qgjob.CheckArtifactName(e.Name()) == nil {
+				files[e.Name()] = path
+			}
+		case e.Name() == "blob-report":
+			if found, _ := filepath.Glob(filepath.Join(path, "*.zip")); len(found) == 1 {
+				files[qgjob.ArtifactBlobReport] = found[0]
+			}
+		case e.Name() == "test-results":
+			packed := filepath.Join(dir, qgjob.ArtifactTestResults)
+			switch n, err := zipDir(packed, path); {
+			case err != nil:
+				errs = append(errs, err)
+			case n > 0:
+				files[qgjob.ArtifactTestResults] = packed
+			}
+		}
+	}
+	return files, errors.Join(errs...)
+}
+
+// zipDir packs the regular files of a directory and returns how many there were.
+func zipDir(to, dir string) (n int, err error) {
+	out, err := os.Create(to)
+	if err != nil {
+		return 0, err
+	}
+	defer out.Close()
+	z := zip.NewWriter(out)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	err = fs.WalkDir(root.FS(), ".", func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() || e.Name() == ".last-run.json" { // Playwright's own note
+			return err
+		}
+		in, err := root.Open(path)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		w, err := z.Create(path)
+		if err != nil {
+			return err
+		}
+		n++
+		_, err = io.Copy(w, in)
+		return err
+	})
+	return n, errors.Join(err, z.Close())
+}

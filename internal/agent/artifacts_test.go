@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+// leaving is a runner whose specs leave files, and write to Appium's log.
+type leaving struct {
+	specs
+	appiumLog string
+	files     map[string]string
+}
+
+func (r leaving) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Writer) (Verdict, error) {
+	for name, text := range r.files {
+		path := filepath.Join(t.ArtifactsDir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return Verdict{}, err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return Verdict{}, err
+		}
+	}
+	file, err := os.OpenFile(r.appiumLog, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return Verdict{}, err
+	}
+	defer file.Close()
+	if _, err := io.WriteString(file, "this attempt's session\n"); err != nil {
+		return Verdict{}, err
+	}
+	return r.specs.Run(ctx, t, p, on, log)
+}
+
+func TestWhatAnAttemptLeavesIsKept(t *testing.T) {
+	w := newWorld(t, 0)
+	phones := newPhones("P1")
+	phones.appiumLog = filepath.Join(t.TempDir(), "appium.log")
+	if err := os.WriteFile(phones.appiumLog, []byte("an earlier attempt's session\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: leaving{
+		specs: specs{"tests/good.spec.js": passes, "tests/bad.spec.js": fails}, appiumLog: phones.appiumLog,
+		files: map[string]string{
+			"report.json": "{}", "blob-report/report-1.zip": "a blob", "test-results/starts/trace.zip": "a trace",
+			"test-results/.last-run.json": "{}", "Not a name": "x",
+		},
+	}})
+	for spec, want := range map[string]string{
+		"tests/good.spec.js": "appium.log blob-report device.log report.json test-results.zip",
+		"tests/bad.spec.js":  "appium.log blob-report device.log report.json screen.png test-results.zip",
+	} {
+		id := w.submit(spec, 1)
+		w.verdict(id)
+		kept, err := w.client.Artifacts(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		content := map[string]string{}
+		var names []string
+		for _, a := range kept.Artifacts {
+			if a.Attempt != 1 {
+				continue
+			}
+			names = append(names, a.Name)
+			body, err := w.client.Artifact(t.Context(), a)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body.Close()
+			content[a.Name] = string(data)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s left %s, want %s", spec, got, want)
+		}
+		if content[qgjob.ArtifactBlobReport] != "a blob" || content[qgjob.ArtifactAppiumLog] != "this attempt's session\n" || content[qgjob.ArtifactDeviceLog] != "since 12:00" {
+			t.Errorf("%s left %q", spec, content)
+		}
+		results, err := zip.NewReader(bytes.NewReader([]byte(content[qgjob.ArtifactTestResults])), int64(len(content[qgjob.ArtifactTestResults])))
+		if err != nil || len(results.File) != 1 || results.File[0].Name != "starts/trace.zip" {
+			t.Errorf("%s: the tests' own output holds %+v, %v", spec, results, err)
+		}
+	}
+	k.stop()
+	if err := k.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCrashIsReadFromTheDevicesLog(t *testing.T) {
+	const other = "06-01 10:00:00.000  900  900 E AndroidRuntime: FATAL EXCEPTION: main\n" +
+		"06-01 10:00:00.000  900  900 E AndroidRuntime: Process: com.example.other, PID: 900\n" +
+		"06-01 10:00:00.000  900  900 E AndroidRuntime: java.lang.Error: not ours\n"
+	const ours = "06-01 10:00:01.000  901  901 E AndroidRuntime: FATAL EXCEPTION: main\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: Process: com.example.shop, PID: 901\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: java.lang.RuntimeException: no bread\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: \tat com.example.shop.Cart.add(Cart.java:7)\n" +
+		"06-01 10:00:01.000  901  901 E AndroidRuntime: \tat com.example.shop.Main.tap(Main.java:9)\n" +
+		"06-01 10:00:02.000  500  500 I ActivityManager: Process com.example.shop (pid 901) has died\n"
+	const told = "java.lang.RuntimeException: no bread | at com.example.shop.Cart.add(Cart.java:7)"
+	for log, want := range map[string]string{"": "", other: "", ours: told, other + ours: told, ours + other: told} {
+		path := filepath.Join(t.TempDir(), "device.log")
+		if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := crash(path, "com.example.shop"); got != want {
+			t.Errorf("of %q it told %q, want %q", log, got, want)
+		}
+	}
+	if got := crash(filepath.Join(t.TempDir(), "none"), "com.example.shop"); got != "" {
+		t.Errorf("of no log it told %q", got)
+	}
+}
