@@ -32,9 +32,9 @@ func recount(ctx context.Context, s *Store) error {
 			`select org_id || ' attempts/' || outcome || '/' || cause, count(*) from attempts where outcome <> '' group by org_id, outcome, cause`,
 		},
 		"queued by lane": {
-			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, queued from lanes where queued > 0`,
-			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, count(*) from jobs
-				where state = 'queued' group by org_id, app_version_id, target, priority, prefer_device, avoid_device`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, queued from lanes where queued > 0`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, count(*) from jobs
+				where state = 'queued' group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 		},
 		"queue by lane": {
 			`select id || '', queued from lanes where queued > 0`,
@@ -42,7 +42,7 @@ func recount(ctx context.Context, s *Store) error {
 		},
 		"queued are in the lane of their own kind": {
 			`select j.seq || ' ' || l.id, 1 from jobs j, lanes l where j.state = 'queued' and l.queued > 0
-				and l.org_id = j.org_id and l.app_version_id = j.app_version_id and l.target = j.target and l.priority = j.priority
+				and l.org_id = j.org_id and l.app_version_id = j.app_version_id and l.target = j.target and l.requires = j.requires and l.priority = j.priority
 				and l.prefer_device = j.prefer_device and l.avoid_device = j.avoid_device`,
 			`select job_seq || ' ' || lane_id, 1 from queue`,
 		},
@@ -51,9 +51,9 @@ func recount(ctx context.Context, s *Store) error {
 			`select l.id || '', r.submitted_at_ms from lanes l, jobs j, runs r where l.queued > 0 and j.seq = l.oldest_seq and r.seq = j.run_seq`,
 		},
 		"oldest by lane": {
-			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, oldest_seq from lanes where queued > 0`,
-			`select org_id || ' ' || app_version_id || ' ' || target || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(seq) from jobs
-				where state = 'queued' group by org_id, app_version_id, target, priority, prefer_device, avoid_device`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, oldest_seq from lanes where queued > 0`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(seq) from jobs
+				where state = 'queued' group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 		},
 		"events by job": {
 			`select seq || '', events from jobs`,
@@ -134,10 +134,25 @@ func checkBoard(ctx context.Context, s *Store) error {
 			"devices": func(b *board) map[string]string {
 				m := map[string]string{}
 				for id, d := range b.devices {
-					m[id] = fmt.Sprint(d.worker, d.kind, d.state, d.app, d.waitingUntil, d.waitingUntil > 0 && d.waitingSeq > 0, d.installs, d.saved)
+					m[id] = fmt.Sprint(d.worker, d.traits(), d.state, d.app, d.waitingUntil, d.waitingUntil > 0 && d.waitingSeq > 0, d.installs, d.saved)
 					if d.attempt != nil {
 						m[id] += d.attempt.id
 					}
+				}
+				return m
+			},
+			"learned": func(b *board) map[string]string {
+				m := map[string]string{}
+				for key, e := range b.estimates {
+					m[fmt.Sprint(key)] = jsonText(e)
+				}
+				for id, o := range b.orgs {
+					if *o != (orgState{id: id, weightPermille: 1000}) {
+						m["org "+id] = fmt.Sprintf("%+v", *o)
+					}
+				}
+				for g, k := range b.streaks {
+					m[fmt.Sprint(g)] = fmt.Sprintf("%+v", *k)
 				}
 				return m
 			},
