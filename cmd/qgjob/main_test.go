@@ -50,9 +50,20 @@ func TestScripts(t *testing.T) {
 			"server":    serverCommand,
 			"awaitjob":  awaitJob,
 			"terminate": terminate,
+			"explain":   explainJob,
 			"anonymous": anonymous,
 		},
 	})
+}
+
+// explainJob is `explain FILE`: qgjob explain for the job whose submit's output the file holds.
+func explainJob(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: explain FILE")
+	}
+	_, rest, _ := strings.Cut(ts.ReadFile(args[0]), "submitted: ")
+	id, _, _ := strings.Cut(rest, "\n")
+	ts.Check(ts.Exec("qgjob", "explain", id))
 }
 
 // scriptServer is a script's server process.
