@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -34,6 +35,19 @@ func TestShards(t *testing.T) {
 		if err != nil || strings.Count(string(junit), test) != 1 {
 			t.Errorf("%s is not there once (%v): %s", test, err, junit)
 		}
+	}
+	// Playwright's report is made where the project's npm packages are, by whoever waits for the run.
+	id := regexp.MustCompile(`Run submitted: (\S+)`).FindStringSubmatch(out)
+	if id == nil {
+		t.Fatalf("no run: %s", out)
+	}
+	page := filepath.Join(t.TempDir(), "report")
+	if out, code := run(t, filepath.Join(root, "examples/onboarding"), s.env(), time.Minute, "wait", "--run-id="+id[1], "--report="+page); code != 0 {
+		t.Errorf("--report: exit code %d: %s", code, out)
+	}
+	html, err := os.ReadFile(filepath.Join(page, "index.html"))
+	if err != nil || !strings.Contains(string(html), "playwrightReportBase64") {
+		t.Errorf("there is no HTML report (%v)", err)
 	}
 	w.signal(15)
 	w.exit(time.Minute)

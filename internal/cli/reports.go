@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -16,17 +17,19 @@ import (
 // reportOptions are the files that a command makes of a run's results.
 type reportOptions struct {
 	junit, json, markdown string
+	html                  htmlReport
 }
 
 func (o *reportOptions) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.junit, "junit", "", "write the results as JUnit XML to this `file`")
 	f.StringVar(&o.json, "json-file", "", "write the results as JSON to this `file`")
 	f.StringVar(&o.markdown, "markdown", "", "write a summary as Markdown to this `file`")
+	f.StringVar(&o.html.dir, "report", "", "make Playwright's HTML report over all jobs in this `directory`; needs the test project's npm packages here")
 }
 
 // wanted says whether any report was asked for.
 func (o *reportOptions) wanted() bool {
-	return o != nil && (o.junit != "" || o.json != "" || o.markdown != "")
+	return o != nil && (o.junit != "" || o.json != "" || o.markdown != "" || o.html.dir != "")
 }
 
 // write writes the reports of a run and returns verdict, which is how the command ends otherwise. Reports
@@ -38,7 +41,7 @@ func (o *reportOptions) write(ctx context.Context, p *program, conn *connection,
 	}
 	full, err := readReport(ctx, conn, runID, resultTime)
 	if err == nil {
-		err = o.files(full)
+		err = errors.Join(o.files(full), o.page(ctx, p, conn, full, verdict))
 	}
 	if err == nil {
 		return verdict
@@ -48,6 +51,28 @@ func (o *reportOptions) write(ctx context.Context, p *program, conn *connection,
 	}
 	fmt.Fprintf(p.stderr, "The reports cannot be written: %v\n", err)
 	return verdict
+}
+
+// page makes the HTML report and says where it is, and which jobs it is without. A run that passed has a report of
+// every job, or the report is not what was asked for.
+func (o *reportOptions) page(ctx context.Context, p *program, conn *connection, full *report.Report, verdict error) error {
+	if o.html.dir == "" {
+		return nil
+	}
+	ctx, interruption := p.interruptible(ctx)
+	defer interruption.stop()
+	missing, err := o.html.write(ctx, conn, full)
+	if len(missing) > 0 {
+		fmt.Fprintf(p.stderr, "The HTML report lacks what left no blob report:\n  %s\n", strings.Join(missing, "\n  "))
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.stderr, "HTML report: %s\n", filepath.Join(o.html.dir, "index.html"))
+	if verdict == nil && len(missing) > 0 {
+		return fmt.Errorf("the HTML report lacks %d of the run's %d jobs", len(missing), len(full.Jobs))
+	}
+	return nil
 }
 
 func (o *reportOptions) files(full *report.Report) error {

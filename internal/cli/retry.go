@@ -62,6 +62,9 @@ func (o *retryOptions) parse() error {
 	if o.reports.wanted() && !o.wait {
 		return exitf(exitUsage, "reports are made of results: add --wait")
 	}
+	if err := o.reports.html.parse(""); err != nil {
+		return err
+	}
 	return o.check()
 }
 

@@ -68,6 +68,9 @@ func (o *statusOptions) parse() error {
 	if o.waitTimeout <= 0 {
 		return exitf(exitUsage, "--wait-timeout must be longer than 0, for example 30m")
 	}
+	if err := o.reports.html.parse(""); err != nil {
+		return err
+	}
 	return o.check()
 }
 

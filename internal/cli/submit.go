@@ -175,7 +175,10 @@ func (o *submitOptions) parse() (err error) {
 	if o.keyGiven && (o.idempotencyKey == "" || len(o.idempotencyKey) > 255) {
 		return exitf(exitUsage, "--idempotency-key must have 1 to 255 characters")
 	}
-	return o.parseProject()
+	if err := o.parseProject(); err != nil {
+		return err
+	}
+	return o.reports.html.parse(o.projectRoot)
 }
 
 // parseTargets are the kinds of device that each spec is to run on: --target's, or those of --matrix.
