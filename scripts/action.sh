@@ -30,6 +30,7 @@ case $1 in
     [ -z "$SHARD" ] || flags+=("--shard=$SHARD")
     [ -z "$MAX_FAILURES" ] || flags+=("--max-failures=$MAX_FAILURES")
     [ "$CANCEL_PREVIOUS" != true ] || flags+=(--cancel-previous)
+    [ "$REPORT" != true ] || flags+=("--report=$reports/html")
     [ "$COMMENT" != true ] || flags+=(--comment)
     exec "$QGJOB" run "${flags[@]}" # so that a cancel's signal reaches it
     ;;
