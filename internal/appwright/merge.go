@@ -61,7 +61,7 @@ func Merge(ctx context.Context, projectDir string, blobs []string, out string) e
 	if err := CanMerge(projectDir); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, mergeTimeout, fmt.Errorf("Playwright did not merge the reports within %s", mergeTimeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, mergeTimeout, fmt.Errorf("the reports were not merged within %s", mergeTimeout))
 	defer cancel()
 	tmp, err := os.MkdirTemp(filepath.Dir(blobs[0]), "merge-")
 	if err != nil {
