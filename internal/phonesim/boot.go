@@ -8,7 +8,7 @@ import (
 // How long a reboot takes: off adb, then on it while Android comes up.
 const (
 	rebootDown = 500 * time.Millisecond
-	rebootUp   = time.Second
+	rebootUp   = 5 * time.Second
 )
 
 // boot is where the phone is in a reboot.
