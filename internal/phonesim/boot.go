@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
-// How long a reboot takes: off adb, then on it while Android comes up.
+// How long a reboot takes: off adb, then on it while Android comes up. An adb server that has lost a network device
+// looks for it every ten seconds.
 const (
 	rebootDown = 500 * time.Millisecond
-	rebootUp   = 5 * time.Second
+	rebootUp   = 15 * time.Second
 )
 
 // boot is where the phone is in a reboot.

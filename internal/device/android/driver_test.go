@@ -165,7 +165,7 @@ func TestRebootIsSeenAndSurvived(t *testing.T) {
 	}
 	d.client.Shell(t.Context(), phone.Addr(), "reboot")
 	seen := map[qgjob.DeviceState]bool{}
-	devicetest.Eventually(t, 20*time.Second, "the phone is idle again", func() bool {
+	devicetest.Eventually(t, time.Minute, "the phone is idle again", func() bool {
 		i := list(t, d)[phone.Addr()]
 		seen[i.State] = true
 		return i.State == qgjob.DeviceIdle && len(seen) > 1
