@@ -186,6 +186,43 @@ func (c *Client) Devices(ctx context.Context) (DeviceList, error) {
 	return d, err
 }
 
+// WorkloadQuery selects jobs of the past.
+type WorkloadQuery struct {
+	OrgID  string // empty: all that the client may see
+	Since  time.Time
+	Cursor string // Workload.Next of the page before
+	Limit  int    // zero: the server's default
+}
+
+// ExportWorkload returns a page of the jobs that were submitted since a moment and have their verdict, oldest first.
+func (c *Client) ExportWorkload(ctx context.Context, q WorkloadQuery) (Workload, error) {
+	query := url.Values{"since": {q.Since.UTC().Format(time.RFC3339Nano)}}
+	if q.OrgID != "" {
+		query.Set("org_id", q.OrgID)
+	}
+	if q.Cursor != "" {
+		query.Set("cursor", q.Cursor)
+	}
+	if q.Limit != 0 {
+		query.Set("limit", strconv.Itoa(q.Limit))
+	}
+	var w Workload
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/export/workload", query: query}, &w)
+	return w, err
+}
+
+// ExportFleet returns the devices of live workers and the organizations' shares. An empty org is every
+// organization that the client may see.
+func (c *Client) ExportFleet(ctx context.Context, org string) (Fleet, error) {
+	query := url.Values{}
+	if org != "" {
+		query.Set("org_id", org)
+	}
+	var f Fleet
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/export/fleet", query: query}, &f)
+	return f, err
+}
+
 // Health returns what the server says of itself. A server that answers that it cannot serve is no error.
 func (c *Client) Health(ctx context.Context) (Health, error) {
 	var h Health

@@ -88,7 +88,7 @@ func (p *program) rootCommand() *cobra.Command {
 	flags.BoolVar(&p.plain, "plain", false, "no colours and no live line, as when the output is no terminal")
 	for _, c := range []*cobra.Command{
 		p.submitCommand(), p.runCommand(), p.statusCommand(), p.waitCommand(), p.listCommand(), p.cancelCommand(), p.retryCommand(), p.explainCommand(), p.queueCommand(), p.orgCommand(), p.flakyCommand(), p.webhookCommand(), p.logsCommand(), p.artifactsCommand(),
-		p.workerCommand(), p.serverCommand(), p.devCommand(), p.devicesCommand(), p.phoneCommand(), p.simulateCommand(), p.versionCommand(),
+		p.workerCommand(), p.serverCommand(), p.devCommand(), p.devicesCommand(), p.phoneCommand(), p.simulateCommand(), p.exportCommand(), p.versionCommand(),
 	} {
 		root.AddCommand(c)
 	}

@@ -136,7 +136,8 @@ func (t *tx) assign(j *job, d *deviceState, given sched.Assignment) error {
 // plan goes by but lanes. The polls of the batch count as if their devices waited already.
 func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 	lastSeen := t.now - t.w.lease.Milliseconds()
-	installs := map[qgjob.Target]time.Duration{}
+	type times struct{ install, reset time.Duration }
+	expected := map[qgjob.Target]times{}
 	for _, d := range t.b.devices {
 		if d.worker == "" {
 			continue
@@ -149,10 +150,10 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 		case d.state != qgjob.DeviceIdle && d.state != qgjob.DeviceBusy:
 			device.Unavailable = string(d.state)
 		}
-		if _, known := installs[d.kind]; !known {
-			installs[d.kind] = t.b.expectedInstall(d.kind)
+		if _, known := expected[d.kind]; !known {
+			expected[d.kind] = times{t.b.expectedInstall(d.kind), t.b.expectedReset(d.kind)}
 		}
-		device.Install = installs[d.kind]
+		device.Install, device.Reset = expected[d.kind].install, expected[d.kind].reset
 		if d.app.OrgID != "" {
 			device.Installed = &d.app
 		}

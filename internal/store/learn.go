@@ -16,6 +16,7 @@ import (
 const (
 	estimateRun     = "run"     // of a spec of an organization, or of all its specs
 	estimateInstall = "install" // on a kind of device
+	estimateReset   = "reset"   // on a kind of device
 )
 
 type estimateKey struct{ kind, org, name string }
@@ -96,6 +97,11 @@ func (b *board) expectedInstall(kind qgjob.Target) time.Duration {
 	return b.estimates[estimateKey{estimateInstall, "", string(kind)}].Typical(sched.PriorInstall)
 }
 
+// expectedReset is how long a reset is expected to take on a kind of device.
+func (b *board) expectedReset(kind qgjob.Target) time.Duration {
+	return b.estimates[estimateKey{estimateReset, "", string(kind)}].Typical(sched.PriorReset)
+}
+
 // observe learns from one more duration.
 func (t *tx) observe(key estimateKey, took, prior time.Duration) {
 	t.b.estimates[key] = t.b.estimates[key].Observe(took, prior)
@@ -115,6 +121,10 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 	if r.Report.InstallMS > 0 {
 		kind := t.b.devices[a.device].kind
 		t.observe(estimateKey{estimateInstall, "", string(kind)}, time.Duration(r.Report.InstallMS)*time.Millisecond, sched.PriorInstall)
+	}
+	if r.Report.ResetMS > 0 {
+		kind := t.b.devices[a.device].kind
+		t.observe(estimateKey{estimateReset, "", string(kind)}, time.Duration(r.Report.ResetMS)*time.Millisecond, sched.PriorReset)
 	}
 	o := t.b.org(j.OrgID)
 	o.usedMS, o.usedAt = o.used(t.now)+max(t.now-a.assigned, 0), t.now
