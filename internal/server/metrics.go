@@ -73,7 +73,7 @@ func (m *metrics) dispatched(n int, took time.Duration) {
 // queueCollector reads the store's counters at each scrape: they are the installation's, whichever server
 // is asked.
 type queueCollector struct {
-	store                                                     *store.Store
+	store                                                                *store.Store
 	jobs, oldest, workers, devices, attempts, installs, saved, estimates *prometheus.Desc
 }
 
