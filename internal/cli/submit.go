@@ -49,8 +49,9 @@ type submitOptions struct {
 	json             bool
 
 	// Made by parse.
-	targets     []qgjob.Target
-	projectRoot string // the project to pack; "" for none
+	targets      []qgjob.Target
+	requirements []string
+	projectRoot  string // the project to pack; "" for none
 }
 
 // priority is the value of --priority: an integer from 0, the most urgent, to 1000.
@@ -117,7 +118,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.StringVar(&o.target, "target", "", "kind of device: device, emulator or browserstack (default any own phone or emulator)")
 	f.StringVar(&o.requires, "requires", "", "what else is asked of the device, `terms` joined by commas: platform=android, os>=12, os<15, model=Pixel *|Galaxy S2?, tag=lab, device=ID")
 	f.BoolVar(&o.allowUnmatched, "allow-unmatched", false, "wait even if no known device can run the tests (default: exit 18)")
-	f.StringArrayVar(&o.matrix, "matrix", nil, "run each spec once for each `target=a,b`")
+	f.StringArrayVar(&o.matrix, "matrix", nil, "run each spec once for each of `target=a,b`, and for each requires=TERMS (repeat for more)")
 	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
 	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
 	f.IntVar(&o.maxFailures, "max-failures", 0, "stop the run once so many of its jobs failed (default never)")
@@ -134,7 +135,6 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	o.reports.flags(f)
 	p.connectionFlags(f, &o.connection)
 	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
-	cmd.MarkFlagsMutuallyExclusive("target", "matrix")
 	cmd.MarkFlagsMutuallyExclusive("fail-fast", "max-failures")
 	completeWords(cmd, "target", qgjob.TargetDevice, qgjob.TargetEmulator, qgjob.TargetBrowserStack)
 }
@@ -152,11 +152,8 @@ func (o *submitOptions) parse() (err error) {
 	if o.tests, err = cleanTests(o.tests); err != nil {
 		return err
 	}
-	if o.targets, err = parseTargets(o.target, o.matrix); err != nil {
+	if o.targets, o.requirements, err = parseKinds(o.target, o.requires, o.matrix); err != nil {
 		return err
-	}
-	if _, err := qgjob.ParseRequirement(o.requires); err != nil {
-		return exitf(exitUsage, "--requires: %v", err)
 	}
 	switch {
 	case o.shards < 0 || o.shards > qgjob.MaxShards:
@@ -181,38 +178,57 @@ func (o *submitOptions) parse() (err error) {
 	return o.reports.html.parse(o.projectRoot)
 }
 
-// parseTargets are the kinds of device that each spec is to run on: --target's, or those of --matrix.
-func parseTargets(target string, matrix []string) ([]qgjob.Target, error) {
-	if len(matrix) == 0 {
+// parseKinds are the kinds of device and the requirements that each spec is to run with, every kind with every
+// requirement: --target's and --requires', or those of --matrix.
+func parseKinds(target, requires string, matrix []string) (targets []qgjob.Target, requirements []string, err error) {
+	for _, axis := range matrix {
+		name, values, _ := strings.Cut(axis, "=")
+		switch {
+		case values == "" || name != "target" && name != "requires":
+			return nil, nil, exitf(exitUsage, "--matrix %q is no axis: use target=device,emulator or requires=os>=12", axis)
+		case name == "target" && target != "" || name == "requires" && requires != "":
+			return nil, nil, exitf(exitUsage, "--matrix and --%s both say what to ask for: leave one out", name)
+		case name == "target":
+			for value := range strings.SplitSeq(values, ",") {
+				kind, err := qgjob.ParseTarget(strings.TrimSpace(value))
+				if err != nil {
+					return nil, nil, exitf(exitUsage, "--matrix: %v", err)
+				}
+				if !slices.Contains(targets, kind) {
+					targets = append(targets, kind)
+				}
+			}
+		default: // commas join the terms of one requirement
+			r, err := qgjob.ParseRequirement(values)
+			if err != nil {
+				return nil, nil, exitf(exitUsage, "--matrix: %v", err)
+			}
+			if !slices.Contains(requirements, r.String()) {
+				requirements = append(requirements, r.String())
+			}
+		}
+	}
+	if targets == nil {
 		kind, err := qgjob.ParseTarget(target)
 		if err != nil {
-			return nil, exitf(exitUsage, "--target: %v", err)
+			return nil, nil, exitf(exitUsage, "--target: %v", err)
 		}
-		return []qgjob.Target{kind}, nil
+		targets = []qgjob.Target{kind}
 	}
-	var targets []qgjob.Target
-	for _, axis := range matrix {
-		name, values, ok := strings.Cut(axis, "=")
-		if !ok || name != "target" || values == "" {
-			return nil, exitf(exitUsage, "--matrix %q is no axis: use target=device,emulator", axis)
+	if requirements == nil {
+		r, err := qgjob.ParseRequirement(requires)
+		if err != nil {
+			return nil, nil, exitf(exitUsage, "--requires: %v", err)
 		}
-		for value := range strings.SplitSeq(values, ",") {
-			kind, err := qgjob.ParseTarget(strings.TrimSpace(value))
-			if err != nil {
-				return nil, exitf(exitUsage, "--matrix: %v", err)
-			}
-			if !slices.Contains(targets, kind) {
-				targets = append(targets, kind)
-			}
-		}
+		requirements = []string{r.String()}
 	}
-	return targets, nil
+	return targets, requirements, nil
 }
 
 // maxJobs is how many jobs a run may have.
 const maxJobs = 10_000
 
-// jobs are the jobs of the given specs: each once for every target and part.
+// jobs are the jobs of the given specs: each once for every target, requirement and part.
 func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
 	urgency := int(o.priority)
 	parts := []string{""}
@@ -222,14 +238,16 @@ func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
 			parts = append(parts, fmt.Sprintf("%d/%d", i+1, o.shards))
 		}
 	}
-	if n := len(specs) * len(o.targets) * len(parts); n > maxJobs {
+	if n := len(specs) * len(o.targets) * len(o.requirements) * len(parts); n > maxJobs {
 		return nil, exitf(exitUsage, "these are %d jobs: a run has at most %d; submit them in several runs", n, maxJobs)
 	}
 	var jobs []api.JobSpec
 	for _, spec := range specs {
 		for _, target := range o.targets {
-			for _, part := range parts {
-				jobs = append(jobs, api.JobSpec{TestPath: spec, Shard: part, Priority: &urgency, Target: string(target), Requires: o.requires})
+			for _, requires := range o.requirements {
+				for _, part := range parts {
+					jobs = append(jobs, api.JobSpec{TestPath: spec, Shard: part, Priority: &urgency, Target: string(target), Requires: requires})
+				}
 			}
 		}
 	}
