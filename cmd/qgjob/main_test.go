@@ -23,6 +23,11 @@ import (
 
 // TestMain lets the test binary be qgjob itself, and the two programs that the scripts need beside it.
 func TestMain(m *testing.M) {
+	// A program with the race detector sleeps a second when it ends, so that others of its threads may report;
+	// here programs end hundreds of times, and have waited for their threads.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=10 "+os.Getenv("GORACE")); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"qgjob":      main,
 		"fakeworker": fakeWorker,
@@ -41,6 +46,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			e.Setenv("HOME", home)
+			e.Setenv("GORACE", os.Getenv("GORACE"))
 			s := &scriptServer{data: filepath.Join(e.WorkDir, "server-data"), addr: "127.0.0.1:0"}
 			e.Values[serverKey{}] = s
 			e.Defer(func() { _ = s.end(syscall.SIGKILL) }) // of those that are still there
