@@ -127,13 +127,7 @@ func (s *Server) sendRun(ctx context.Context, out *sse, news *store.Subscription
 				return nil
 			}
 		}
-		rest := time.NewTimer(runEvery)
-		select {
-		case <-ctx.Done():
-		case <-s.draining:
-		case <-rest.C:
-		}
-		rest.Stop()
+		s.rest(ctx, runEvery)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

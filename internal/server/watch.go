@@ -203,13 +203,7 @@ func (s *Server) sendQueue(ctx context.Context, out *sse, news *store.Subscripti
 			}
 			sent = q
 		}
-		rest := time.NewTimer(queueEvery)
-		select {
-		case <-ctx.Done():
-		case <-s.draining:
-		case <-rest.C:
-		}
-		rest.Stop()
+		s.rest(ctx, queueEvery)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -226,6 +220,17 @@ func (s *Server) sendQueue(ctx context.Context, out *sse, news *store.Subscripti
 		if q, err = s.readQueue(ctx); err != nil {
 			return err
 		}
+	}
+}
+
+// rest waits, unless the client leaves or the server shuts down: what changes meanwhile is sent together.
+func (s *Server) rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-s.draining:
+	case <-timer.C:
 	}
 }
 
