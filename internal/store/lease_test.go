@@ -225,6 +225,42 @@ func TestDevicesOfADeadWorkerLeave(t *testing.T) {
 	})
 }
 
+func TestResultFromADeviceThatHasLeft(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.worker("w1", "p1", "p2")
+		a := q.one("w1", "p1")
+		q.worker("w1", "p2") // unplugged
+		if answer := q.report("w1", a.Lease, passed); answer.State != qgjob.Passed {
+			t.Fatalf("answer %+v", answer)
+		}
+		if got := q.job(j.ID).Job.State; got != qgjob.Passed {
+			t.Fatalf("the job is %s", got)
+		}
+		q.worker("w1", "p1", "p2")
+		if got := first(q.Devices(t.Context())); len(got) != 2 || got[0].Installs != 1 {
+			t.Fatalf("devices %+v", got)
+		}
+		checkCounters(t, q)
+	})
+}
+
+func TestResultFromADeviceThatIsAnothersNow(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.submit("v1", "tests/a.spec.js")
+		q.worker("w1", "p1", "p3")
+		a := q.one("w1", "p1")
+		q.advance(DefaultLease - time.Second)
+		heartbeat(t, q, "w1", []string{"p3"}, []Lease{a.Lease})
+		q.worker("w2", "p1")
+		q.report("w1", a.Lease, passed)
+		if got := first(q.Devices(t.Context())); len(got) != 2 || got[0].Installs != 1 || got[0].Installed != nil {
+			t.Fatalf("devices %+v: what is on p1 is for w2 to say", got)
+		}
+		checkCounters(t, q)
+	})
+}
+
 func TestPollsSupersede(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		ctx := t.Context()
