@@ -228,6 +228,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	case qgjob.Stop: // the cause is the cancel's
 	}
 	t.learn(a, r, s.InfraErrors > 0)
+	t.installed(a, r.Report)
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)
 	t.b.end(a)

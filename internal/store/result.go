@@ -93,19 +93,18 @@ func (t *tx) recordOne(ctx context.Context, a *attempt, item *resultItem) (Resul
 	if err != nil {
 		return ResultAnswer{}, err
 	}
-	d := t.b.devices[a.device] // one that has left the fleet is gone from the board when its attempt ends
 	if err := t.end(a, result, hash); err != nil {
 		return ResultAnswer{}, err
 	}
-	t.installed(d, a, r.Report)
 	return a.answer()
 }
 
 // installed keeps a device's ledger: what was installed, what was found installed, and what is on it now.
-func (t *tx) installed(d *deviceState, a *attempt, r qgjob.Report) {
+func (t *tx) installed(a *attempt, r qgjob.Report) {
 	if !r.Installed && !r.InstallSaved {
 		return
 	}
+	d := t.b.devices[a.device]
 	if r.Installed {
 		d.installs++
 		t.count(a.org, installsDone, 1)
@@ -117,7 +116,6 @@ func (t *tx) installed(d *deviceState, a *attempt, r qgjob.Report) {
 	if d.worker == a.worker { // of a device that another worker has since taken over, that one knows better
 		d.app = qgjob.App{OrgID: a.job.OrgID, AppVersionID: a.job.AppVersionID, BuildSHA256: r.BuildSHA256}
 	}
-	t.devices[d] = struct{}{}
 }
 
 func leaseLost(attemptID string) error {
