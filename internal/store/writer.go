@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -217,11 +219,7 @@ func (w *writer) try(batch []*call, planning bool) error {
 	}
 	t := newTx(w, planning)
 	t.b, w.board = w.board, nil // what is known when the transaction fails is read anew
-	err := t.begin(ctx, batch)
-	if err == nil {
-		err = w.steps(ctx, t, batch)
-	}
-	if err != nil {
+	if err := w.run(ctx, t, batch); err != nil {
 		if rollback := w.session.rollback(ctx); rollback != nil {
 			w.drop()
 		}
@@ -231,6 +229,23 @@ func (w *writer) try(batch []*call, planning bool) error {
 		return w.d.translate(err)
 	}
 	return w.commit(ctx, t, len(batch))
+}
+
+// run does the batch's work. A panic spoils the transaction as an error does: a request that meets a defect is
+// refused, and a worker that sends it again and again takes nobody else's queue down with it.
+func (w *writer) run(ctx context.Context, t *tx, batch []*call) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &qgjob.Error{
+				Code: qgjob.CodeInternal, Message: "the server met a defect and changed nothing",
+				Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
+			}
+		}
+	}()
+	if err := t.begin(ctx, batch); err != nil {
+		return err
+	}
+	return w.steps(ctx, t, batch)
 }
 
 func (w *writer) commit(ctx context.Context, t *tx, requests int) error {

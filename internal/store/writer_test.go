@@ -83,6 +83,35 @@ func TestOneSpoilerSpoilsNobodyElse(t *testing.T) {
 	})
 }
 
+func TestADefectRefusesItsRequestOnly(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		ctx := t.Context()
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		release := q.hold()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			wantCode(t, q.write(ctx, func(ctx context.Context, t *tx) error {
+				changed, err := t.find(ctx, "acme", j.ID)
+				if err != nil {
+					return err
+				}
+				if err := t.cancel(changed, qgjob.CauseCanceled); err != nil {
+					return err
+				}
+				panic("a defect")
+			}), qgjob.CodeInternal)
+		})
+		wg.Go(func() { q.submit("v1", "tests/b.spec.js") })
+		q.queued(2)
+		release()
+		wg.Wait()
+		if st := first(q.Stats(ctx)); st.Jobs[qgjob.Queued] != 2 {
+			t.Fatalf("%d jobs queued, want 2", st.Jobs[qgjob.Queued])
+		}
+		checkCounters(t, q)
+	})
+}
+
 func TestWaitingCallsShareATransaction(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		release := q.hold()
