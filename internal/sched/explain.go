@@ -19,6 +19,8 @@ const (
 	ConstraintPriority ConstraintKind = "priority" // its level, and what is more urgent
 	ConstraintOrder    ConstraintKind = "order"    // what goes before it in its group
 	ConstraintJoin     ConstraintKind = "join"     // whether one more device would help its group
+	ConstraintDeadline ConstraintKind = "deadline" // whether its own devices make it
+	ConstraintBudget   ConstraintKind = "budget"   // what may be spent on a cloud's devices when they do not
 )
 
 // Constraint is one of them with its state.
@@ -33,7 +35,7 @@ type Explanation struct {
 	Waiting     int           // jobs of the lane that wait after this moment's plan; 0: nothing is held back
 	Level       int           // effective priority
 	Constraints []Constraint  // all that apply; those that do not hold are there to see
-	Expected    time.Duration // until its newest job starts, if nothing more urgent is submitted
+	Expected    time.Duration // until the job starts that was asked for, if nothing more urgent is submitted
 }
 
 // Held is the constraints that hold it back.
@@ -44,11 +46,14 @@ func (e Explanation) Held() []Constraint {
 // maxNamed is how many devices an explanation describes.
 const maxNamed = 8
 
-// Explain makes a snapshot's plan and says what holds the jobs of one of its lanes back.
-func Explain(s Snapshot, now time.Time, lane int) Explanation {
+// Explain makes a snapshot's plan and says what holds the jobs of one of its lanes back, and when that of them is
+// expected to start behind which so much work of the lane comes: 0 for its newest.
+func Explain(s Snapshot, now time.Time, lane int, behind time.Duration) Explanation {
 	p := build(s, now, false)
 	p.Plan(now)
-	return p.explain(p.lanes[lane])
+	e := p.explain(p.lanes[lane])
+	e.Expected = p.Expected(lane, behind)
+	return e
 }
 
 func (p *Planner) explain(l *lane) Explanation {
@@ -90,7 +95,7 @@ func (p *Planner) explain(l *lane) Explanation {
 		add(ConstraintAvoid, d != nil && p.isFree(d) && g.pool.fits(d) && p.avoids(l, d), "not on %s again while another device can", l.avoid)
 	}
 	p.explainJoin(g, free, add)
-	e.Expected = p.Expected(l.index, 0)
+	p.explainOverflow(l, add)
 	return e
 }
 

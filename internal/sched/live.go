@@ -10,7 +10,7 @@ import (
 func (p *Planner) Queue(added Lane, now time.Time) int {
 	p.advance(now)
 	added.Next = slices.Clone(added.Next)
-	l := p.byLane[laneKey{added.Group, added.Priority, added.Prefer, added.Avoid, added.BuildSHA256}]
+	l := p.byLane[added.key()]
 	if l == nil {
 		l = p.addLane(added)
 	} else {
@@ -55,6 +55,7 @@ func (p *Planner) Release(deviceID string, now time.Time) {
 	}
 	g := d.serving
 	p.charge(g.org, now.Sub(d.since)-d.charged)
+	d.settle(now)
 	was := g.org.blocked()
 	g.org.running--
 	p.unblock(g.org, was)

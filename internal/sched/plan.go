@@ -21,8 +21,8 @@ const (
 //
 // Overdue jobs go first, in the order of submission. Then it goes through the levels, most urgent first. At each,
 // free devices take, in this order: lanes that prefer them; the app that is on them, unless another organization
-// is far behind; groups that no device serves; served groups that joining helps. What is left of the devices goes on to
-// the next level.
+// is far behind; groups that no device serves; served groups that joining helps. Then jobs that their own devices
+// would end too late go to a cloud's. What is left of the devices goes on to the next level.
 func (p *Planner) Plan(now time.Time) []Assignment {
 	p.advance(now)
 	p.round++
@@ -43,6 +43,7 @@ func (p *Planner) Plan(now time.Time) []Assignment {
 			p.preferred(level)
 			p.installed(level)
 			p.others(level)
+			p.overflow(level)
 		}
 	}
 	for _, q := range p.pools {
@@ -84,7 +85,7 @@ func (p *Planner) narrow() {
 
 // levelFrom is the most urgent level from one on at which something waits that a free device fits; -1 for none.
 func (p *Planner) levelFrom(from int) int {
-	level := -1
+	level := p.overflowFrom(from)
 	for _, q := range p.pools {
 		at, _ := slices.BinarySearch(q.levels, from)
 		if at < len(q.levels) && (level < 0 || q.levels[at] < level) && p.hasFree(q) {
@@ -357,10 +358,7 @@ func (p *Planner) give(d *device, l *lane, why Why) {
 	g := l.group
 	why.complete(p, d, l)
 	p.plan = append(p.plan, Assignment{DeviceID: d.ID, Lane: l.index, Reason: why.Text(), Why: why})
-	busy := l.run() + d.reset()
-	if !d.has(l.app) {
-		busy = l.run() + d.install()
-	}
+	busy := l.takes(d)
 	d.Free, d.Until = false, p.now.Add(busy)
 	d.since, d.charged = p.now, busy
 	p.free = without(p.free, d)
@@ -423,7 +421,7 @@ func (p *Planner) lastStart(g *group, ready time.Duration) time.Duration {
 	p.times = p.times[:0]
 	var reset time.Duration
 	for _, d := range g.serving {
-		if !p.avoids(next, d) {
+		if g.pool.fits(d) && !p.avoids(next, d) {
 			p.times = append(p.times, d.remaining(p.now))
 			reset = d.reset()
 		}

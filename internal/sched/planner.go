@@ -29,7 +29,10 @@ type Planner struct {
 	orgs    map[string]*org
 	prefers map[string][]*lane // lanes by the device that they prefer
 	late    []*line            // lines with overdue lanes
-	changes heap[*group]       // by when time changes their place
+	eager   []*lane            // those that may overflow
+
+	overflows map[string]*overflow // by run
+	changes   heap[*group]         // by when time changes their place
 
 	byLane   map[laneKey]*lane
 	byPool   map[poolKey]*pool
@@ -52,6 +55,7 @@ type laneKey struct {
 	Group
 	priority             int
 	prefer, avoid, build string
+	run                  string // of those that may overflow
 }
 
 // lane is a Lane while its jobs are given away.
@@ -64,7 +68,8 @@ type lane struct {
 	head  Entry
 	left  int
 	work  time.Duration
-	late  int // place among the overdue of its line
+	late  int       // place among the overdue of its line
+	over  *overflow // nil when it may not overflow
 }
 
 // run is the expected run time of one of its jobs.
@@ -136,6 +141,8 @@ type device struct {
 	serving *group
 	since   time.Time     // when it got its job
 	charged time.Duration // to the organization for that
+	over    *overflow     // of that, when it costs money
+	cost    float64       // as expected
 }
 
 func (d *device) install() time.Duration { return cmp.Or(d.Install, PriorInstall) }
@@ -181,7 +188,7 @@ func build(s Snapshot, now time.Time, live bool) *Planner {
 		now: now, epoch: now, bound: cmp.Or(s.Bound, DefaultBound), live: live,
 		devices: make(map[string]*device, len(s.Devices)), groups: make(map[groupKey]*group, len(s.Lanes)),
 		apps: make(map[appKey]*app, len(s.Devices)), orgs: map[string]*org{}, prefers: map[string][]*lane{},
-		byPool: map[poolKey]*pool{}, byClass: map[classKey]*class{},
+		byPool: map[poolKey]*pool{}, byClass: map[classKey]*class{}, overflows: map[string]*overflow{},
 		changes: heap[*group]{
 			less:  func(a, b *group) bool { return a.changeAt.Before(b.changeAt) },
 			place: func(g *group) *int { return &g.changing },
@@ -386,13 +393,24 @@ func (p *Planner) unblock(o *org, was bool) {
 	}
 }
 
+func (l Lane) key() laneKey {
+	key := laneKey{Group: l.Group, priority: l.Priority, prefer: l.Prefer, avoid: l.Avoid, build: l.BuildSHA256}
+	if l.Overflow != nil {
+		key.run = l.Overflow.Run
+	}
+	return key
+}
+
 func (p *Planner) addLane(given Lane) *lane {
-	key := laneKey{given.Group, given.Priority, given.Prefer, given.Avoid, given.BuildSHA256}
+	key := given.key()
 	g := p.group(key.Group)
 	l := p.newLane()
 	*l = lane{
 		laneKey: key, index: len(p.lanes), group: g, left: given.Queued, work: given.Work, late: -1,
-		head: Entry{given.OldestSeq, given.Oldest}, next: given.Next,
+		head: Entry{given.OldestSeq, given.Oldest}, next: given.Next, over: p.overflowOf(given.Overflow, g.org),
+	}
+	if l.over != nil {
+		p.eager = append(p.eager, l)
 	}
 	if l.left > 0 && l.work <= 0 {
 		l.work = time.Duration(l.left) * PriorRun

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"qgjob"
 	"qgjob/internal/sched"
 )
 
@@ -104,7 +105,7 @@ func TestQuotas(t *testing.T) {
 	if n := count(s); n["v1"] != 1 || n["v2"] != 1 {
 		t.Errorf("%v", n)
 	}
-	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintQuota, "acme has 2 of at most 2 devices") {
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintQuota, "acme has 2 of at most 2 devices") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }
@@ -117,7 +118,7 @@ func TestBreaker(t *testing.T) {
 	if n := count(s); n["v1"] != 0 {
 		t.Errorf("it goes on breaking devices: %v", n)
 	}
-	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintBreaker, "stopped: broke 3 devices one after another; one tries it again in 540 s") {
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBreaker, "stopped: broke 3 devices one after another; one tries it again in 540 s") {
 		t.Errorf("%+v", e.Constraints)
 	}
 	s.Streaks[0].Last = now.Add(-sched.BreakRest)
@@ -178,7 +179,7 @@ func TestRequirementsAreKept(t *testing.T) {
 		t.Error(got)
 	}
 	s.Lanes[0].Requires = "os>=15"
-	if e := sched.Explain(s, now, 0); !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }
@@ -201,7 +202,7 @@ func TestExpectedStarts(t *testing.T) {
 	s := sched.Snapshot{Devices: []sched.Device{serving(with(phone("p1"), "v1"), "v1"), serving(with(phone("p2"), "v9"), "v9")}}
 	s.Devices[0].Until, s.Devices[1].Until = now.Add(30*time.Second), now.Add(30*time.Second)
 	s.Lanes = []sched.Lane{work(lane("v1", 1, 5, 1), 40*time.Second), work(lane("v2", 2, 1, 2), 40*time.Second)}
-	near, far := sched.Explain(s, now, 0), sched.Explain(s, now, 1)
+	near, far := sched.Explain(s, now, 0, 0), sched.Explain(s, now, 1, 0)
 	if near.Expected != (4*40+60)*time.Second/2 || far.Expected != (5*40+60)*time.Second/2 {
 		t.Errorf("expected in %v and %v", near.Expected, far.Expected)
 	}
@@ -263,5 +264,64 @@ func TestCalibration(t *testing.T) {
 	}
 	if share := float64(kept) / 3000; share < 0.85 || share > 0.95 {
 		t.Errorf("%.3f started by their P90", share)
+	}
+}
+
+// late is a run of n jobs of two minutes that may overflow, one phone of its own and two of BrowserStack.
+func late(n int, deadline time.Duration, maxCost float64) sched.Snapshot {
+	l := work(lane("v1", 3, n, 1), 2*time.Minute)
+	l.Overflow = &sched.Overflow{Run: "r1", Deadline: now.Add(deadline), MaxCost: maxCost}
+	s := sched.Snapshot{Devices: []sched.Device{phone("p1"), phone("bs1"), phone("bs2")}, Lanes: []sched.Lane{l}}
+	for i := range 2 {
+		s.Devices[1+i].Kind, s.Devices[1+i].MinutePrice = qgjob.TargetBrowserStack, 0.5
+	}
+	return s
+}
+
+func TestOverflow(t *testing.T) {
+	rules := func(s sched.Snapshot) (text string) {
+		for _, a := range sched.Plan(s, now) {
+			text += a.DeviceID + " " + string(a.Why.Rule) + "; "
+		}
+		return text
+	}
+	org := func(budget, spent float64) sched.Organization {
+		return sched.Organization{ID: "acme", Budget: budget, Spent: spent}
+	}
+	for _, c := range []struct {
+		name  string
+		s     sched.Snapshot
+		org   sched.Organization
+		wants string
+	}{
+		{"own devices make it", late(4, 30*time.Minute, 10), org(0, 0), "p1 unserved; "},
+		{"they do not", late(9, 10*time.Minute, 10), org(0, 0), "p1 unserved; bs1 overflow; bs2 overflow; "},
+		{"one more device is enough", late(6, 11*time.Minute, 10), org(0, 0), "p1 unserved; bs1 overflow; "},
+		{"the budget is for one job", late(9, 10*time.Minute, 2), org(0, 0), "p1 unserved; bs1 overflow; "},
+		{"a deadline alone spends nothing", late(9, 10*time.Minute, 0), org(0, 0), "p1 unserved; "},
+		{"the organization's budget", late(9, 10*time.Minute, 0), org(100, 0), "p1 unserved; bs1 overflow; bs2 overflow; "},
+		{"is used up", late(9, 10*time.Minute, 10), org(100, 99.5), "p1 unserved; "},
+	} {
+		c.s.Organizations = []sched.Organization{c.org}
+		if got := rules(c.s); got != c.wants {
+			t.Errorf("%s: %s, want %s", c.name, got, c.wants)
+		}
+	}
+	s := late(9, 10*time.Minute, 2)
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 1.25, and 0.75 of the budget is left") {
+		t.Errorf("%+v", e.Constraints)
+	}
+	s.Devices[1].MinutePrice, s.Devices[2].MinutePrice = 0, 0
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "2 devices of BrowserStack without a price: start its worker with --browserstack-minute-price") {
+		t.Errorf("%+v", e.Constraints)
+	}
+	s = late(9, 10*time.Minute, 10)
+	s.Devices = s.Devices[1:]
+	if got := rules(s); got != "bs1 overflow; bs2 overflow; " {
+		t.Errorf("without a device of its own: %s", got)
+	}
+	s.Lanes[0].Requires = "device=p1"
+	if got := rules(s); got != "" {
+		t.Errorf("a job for one phone went elsewhere: %s", got)
 	}
 }

@@ -12,10 +12,13 @@ import (
 	"qgjob/internal/sched"
 )
 
-const bound = 4 * time.Hour
+const (
+	bound = 4 * time.Hour
+	never = 10_000 * time.Hour // a deadline that everything makes
+)
 
 // snapshots draws fleets and queues in which everything happens: all kinds of devices and requirements, several
-// organizations with quotas, preferences, groups that break devices, jobs beyond the bound.
+// organizations with quotas and budgets, preferences, groups that break devices, jobs beyond the bound, runs that may overflow.
 func snapshots(rt *rapid.T) sched.Snapshot {
 	s := sched.Snapshot{Bound: bound}
 	apps := []string{"v1", "v2", "v3"}
@@ -33,6 +36,9 @@ func snapshots(rt *rapid.T) sched.Snapshot {
 		d := sched.Device{Free: rapid.Bool().Draw(rt, "free")}
 		d.ID, d.Kind = fmt.Sprintf("d%d", i), rapid.SampledFrom(kinds).Draw(rt, "kind")
 		d.OSVersion = rapid.SampledFrom([]string{"12", "14"}).Draw(rt, "os")
+		if d.Kind == qgjob.TargetBrowserStack {
+			d.MinutePrice = rapid.SampledFrom([]float64{0, 0.2, 1}).Draw(rt, "price")
+		}
 		if rapid.Bool().Draw(rt, "tagged") {
 			d.Tags = []string{"lab"}
 		}
@@ -52,8 +58,16 @@ func snapshots(rt *rapid.T) sched.Snapshot {
 	for _, id := range orgs {
 		s.Organizations = append(s.Organizations, sched.Organization{
 			ID: id, Weight: rapid.Float64Range(0.5, 4).Draw(rt, "weight"), MaxDevices: rapid.IntRange(0, 3).Draw(rt, "quota"),
-			Used: time.Duration(rapid.IntRange(0, 30_000).Draw(rt, "used")) * time.Second,
+			Used:   time.Duration(rapid.IntRange(0, 30_000).Draw(rt, "used")) * time.Second,
+			Budget: rapid.SampledFrom([]float64{0, 0, 2}).Draw(rt, "budget"), Spent: 1,
 		})
+	}
+	runs := map[string]*sched.Overflow{} // by organization: a run is one's
+	for _, id := range orgs {
+		runs[id] = &sched.Overflow{
+			Run: "run of " + id, Deadline: now.Add(rapid.SampledFrom([]time.Duration{-time.Hour, 5 * time.Minute, never}).Draw(rt, "deadline")),
+			MaxCost: rapid.SampledFrom([]float64{0, 1, 9}).Draw(rt, "max cost"), Spent: 0.5,
+		}
 	}
 	seen := map[string]bool{}
 	seq := int64(1)
@@ -76,7 +90,10 @@ func snapshots(rt *rapid.T) sched.Snapshot {
 		case 1:
 			l.Avoid = device
 		}
-		if key := fmt.Sprint(l.Group, l.Priority, l.Prefer, l.Avoid); !seen[key] {
+		if rapid.Bool().Draw(rt, "may overflow") {
+			l.Overflow = runs[l.OrgID]
+		}
+		if key := fmt.Sprint(l.Group, l.Priority, l.Prefer, l.Avoid, l.Overflow != nil); !seen[key] {
 			seen[key] = true
 			s.Lanes = append(s.Lanes, l)
 			if rapid.IntRange(0, 7).Draw(rt, "breaks") == 0 {
@@ -184,8 +201,8 @@ func TestPlansAreSafe(t *testing.T) {
 			switch {
 			case !w.free(d):
 				rt.Fatalf("%s is not free for %+v", d.ID, l)
-			case !w.canRun(d, l):
-				rt.Fatalf("%s may not run %+v", d.ID, l)
+			case a.Why.Rule == sched.RuleOverflow && !sells(d, l), a.Why.Rule != sched.RuleOverflow && !w.canRun(d, l):
+				rt.Fatalf("%s may not run %+v (%s)", d.ID, l, a.Reason)
 			case w.left[a.Lane] == 0:
 				rt.Fatalf("%+v gave more jobs than it has", l)
 			case w.atQuota(l.OrgID):
@@ -237,6 +254,50 @@ func TestTheBoundHolds(t *testing.T) {
 	})
 }
 
+// sells says whether a device may run a lane's jobs for money.
+func sells(d sched.Device, l sched.Lane) bool {
+	r, err := qgjob.ParseRequirement(l.Requires)
+	return err == nil && l.Overflow != nil && d.Kind == qgjob.TargetBrowserStack && !l.Target.Accepts(d.Kind) && d.MinutePrice > 0 &&
+		r.Mismatch(d.Traits) == "" && l.Avoid != d.ID
+}
+
+// Money is spent only where own devices miss a deadline, and never beyond a budget.
+func TestOverflowKeepsItsBudgets(t *testing.T) {
+	overflowed := false
+	rapid.Check(t, func(rt *rapid.T) {
+		w := newWorld(snapshots(rt))
+		ofRun, ofOrg := map[string]float64{}, map[string]float64{}
+		for _, a := range sched.Plan(w.Snapshot, now) {
+			if a.Why.Rule != sched.RuleOverflow {
+				if a.Why.Cost != 0 {
+					rt.Fatalf("%s costs %v by rule %s", a.DeviceID, a.Why.Cost, a.Why.Rule)
+				}
+				continue
+			}
+			overflowed = true
+			l := w.Lanes[a.Lane]
+			has := slices.ContainsFunc(w.Devices, func(d sched.Device) bool { return d.Unavailable == "" && matches(d, l.Group) })
+			if has && l.Overflow.Deadline.Equal(now.Add(never)) {
+				rt.Fatalf("%+v would have made its deadline on its own devices", l)
+			}
+			ofRun[l.Overflow.Run] += a.Why.Cost
+			ofOrg[l.OrgID] += a.Why.Cost
+			o := w.Organizations[slices.IndexFunc(w.Organizations, func(o sched.Organization) bool { return o.ID == l.OrgID })]
+			switch most := l.Overflow.MaxCost; {
+			case most == 0 && o.Budget == 0:
+				rt.Fatalf("%+v spends without any budget", l)
+			case most > 0 && l.Overflow.Spent+ofRun[l.Overflow.Run] > most:
+				rt.Fatalf("%+v spends %v more", l, ofRun[l.Overflow.Run])
+			case o.Budget > 0 && o.Spent+ofOrg[l.OrgID] > o.Budget:
+				rt.Fatalf("%s spends %v more of its %v", o.ID, ofOrg[l.OrgID], o.Budget)
+			}
+		}
+	})
+	if !overflowed {
+		t.Fatal("nothing ever overflowed")
+	}
+}
+
 // More urgent levels go first: a device takes less urgent work only where what is more urgent is held back.
 func TestUrgentFirst(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
@@ -268,7 +329,7 @@ func TestNothingIdlesWithoutAReason(t *testing.T) {
 			w.give(a)
 		}
 		for i, l := range w.Lanes {
-			e := sched.Explain(w.Snapshot, now, i)
+			e := sched.Explain(w.Snapshot, now, i, 0)
 			if e.Waiting != w.left[i] {
 				rt.Fatalf("%+v: %d wait, it says %d", l, w.left[i], e.Waiting)
 			}

@@ -17,6 +17,7 @@ const (
 	RuleUnserved   Rule = "unserved"    // no device served the group
 	RuleJoin       Rule = "join"        // one more device for a served group
 	RuleFair       Rule = "fair"        // its organization used less than that of the device's batch
+	RuleOverflow   Rule = "overflow"    // its own devices would end it too late, and the budget allows a cloud's
 )
 
 // Why is the reason of an assignment.
@@ -31,6 +32,8 @@ type Why struct {
 	Gain     time.Duration // by how much its last job is expected to start sooner
 	Over     []string      // other free devices that fit, a few of them
 	Leaves   string        // app version that the device had on it and that is still waited for
+	Late     time.Duration // by how much its own devices were expected to miss the deadline; 0 when there was none
+	Cost     float64       // what it is expected to cost on a cloud's device
 }
 
 // maxOver is how many devices a reason names.
@@ -75,6 +78,13 @@ func (w Why) Text() string {
 		fmt.Fprintf(&b, "joins: %d waiting on %s", w.Waiting, plural(w.Serving, "device"))
 	case RuleFair:
 		b.WriteString("its organization used less device time lately")
+	case RuleOverflow:
+		b.WriteString("no device of its own")
+		if w.Late > 0 {
+			b.Reset()
+			fmt.Fprintf(&b, "its own devices would miss the deadline by %s", seconds(w.Late))
+		}
+		fmt.Fprintf(&b, ": on BrowserStack for about %.2f", w.Cost)
 	}
 	if w.Gain > 0 {
 		fmt.Fprintf(&b, ", the last one starts %s sooner", seconds(w.Gain))

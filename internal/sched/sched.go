@@ -32,7 +32,7 @@ type Group struct {
 	Requires     string // qgjob.Requirement in its one form; empty for none
 }
 
-// Lane is the queued jobs of one group that have one priority and one preference.
+// Lane is the queued jobs of one group that have one priority and one preference, and one run where they may overflow.
 type Lane struct {
 	Group
 	Priority    int
@@ -44,6 +44,7 @@ type Lane struct {
 	Oldest      time.Time     // when that was submitted
 	Next        []Entry       // the entries behind it, as far as they are known; others are taken to follow one by one
 	Work        time.Duration // expected run time of all its jobs together; 0: the prior for each
+	Overflow    *Overflow     // of jobs that may run on a cloud's devices for money; nil for none
 }
 
 // Entry is a queued job's place in the order of submission.
@@ -61,6 +62,7 @@ type Device struct {
 	Until          time.Time     // when that job is expected to end; zero: half a prior from now
 	Install, Reset time.Duration // expected times on it; 0: the prior
 	Unavailable    string        // why it takes no work (quarantined, offline); empty when it does
+	MinutePrice    float64       // what a minute on it costs; 0: nothing, or nobody knows
 }
 
 // Organization is what fairness knows of one. One that has no entry weighs 1 and has no limit.
@@ -69,6 +71,8 @@ type Organization struct {
 	Weight     float64       // its share of device time beside others; 0 is 1
 	MaxDevices int           // quota: most devices at once; 0 is no limit
 	Used       time.Duration // device time used lately: each second counts half after FairMemory
+	Budget     float64       // what its jobs may cost that overflow to a cloud; 0: it has none
+	Spent      float64       // of it, what attempts that run are expected to cost included
 }
 
 // Streak tells of a group that broke devices: how many different ones in a row, with nothing that ended
