@@ -52,8 +52,9 @@ func TestBrowserStack(t *testing.T) {
 	w := a.worker("--browserstack-minute-price=60", "--log-level=debug")
 	first := a.submit(dir, "tests/onboarding.spec.ts", "--target=browserstack")
 	nosy := a.submit(dir, "tests/nosy.spec.ts", "--target=browserstack")
+	late := a.submit(dir, "tests/onboarding.spec.ts", "--deadline=1s", "--max-cost=100") // there is no device of its own
 	var texts strings.Builder
-	for _, id := range []string{first, nosy} {
+	for _, id := range []string{first, nosy, late} {
 		d := a.waitFor(id, 5*time.Minute, "has a verdict", hasVerdict)
 		if d.State != qgjob.Passed || len(d.AttemptList) != 1 {
 			t.Fatalf("%s is %s after %d attempts: %s\n%s", d.TestPath, d.State, len(d.AttemptList), d.Message, a.log(id))
@@ -68,8 +69,11 @@ func TestBrowserStack(t *testing.T) {
 		}
 		texts.WriteString(out + a.log(id))
 	}
+	if reason := a.job(late).AttemptList[0].Reason; !strings.Contains(reason, "no device of its own: on BrowserStack for about") {
+		t.Errorf("the late one was given there because: %s", reason)
+	}
 	l := a.cloud.Ledger()
-	if l.Uploads != 1 || l.SessionsMade != 2 || l.Unauthorized != 0 || l.Sessions[0].Status != "passed" || l.Sessions[0].Name != "a newcomer is shown around" {
+	if l.Uploads != 1 || l.SessionsMade != 3 || l.Unauthorized != 0 || l.Sessions[0].Status != "passed" || l.Sessions[0].Name != "a newcomer is shown around" {
 		t.Errorf("the account says %+v", l)
 	}
 	if d := a.job(anywhere); d.State != qgjob.Queued || len(d.AttemptList) != 0 {

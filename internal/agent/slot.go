@@ -68,7 +68,7 @@ func (s *slot) report() (r api.DeviceReport, ok bool) {
 	}
 	r = api.DeviceReport{
 		ID: s.info.ID, Serial: s.info.Serial, Kind: s.info.Kind, Platform: s.info.Platform,
-		Model: s.info.Model, OSVersion: s.info.OSVersion, State: s.info.State, Message: s.info.Message, Hardware: s.info.Hardware, Tags: s.tags,
+		Model: s.info.Model, OSVersion: s.info.OSVersion, State: s.info.State, Message: s.info.Message, Hardware: s.info.Hardware, Tags: s.tags, MinutePrice: s.info.MinutePrice,
 	}
 	switch {
 	case s.attempt != nil:

@@ -20,6 +20,8 @@ type WorkloadJob struct {
 	Target     qgjob.Target `json:"target" enum:"any,device,emulator,browserstack"`
 	Run        string       `json:"run"`
 	DurationMS int64        `json:"duration_ms" doc:"run time of the test in the attempt that decided the verdict, without install and reset"`
+	DeadlineMS int64        `json:"deadline_ms,omitempty" doc:"of its run, from at_ms on; 0: none"`
+	MaxCost    float64      `json:"max_cost,omitempty" doc:"of its run, for jobs that overflow to BrowserStack"`
 }
 
 // Fleet is the devices and organizations as they are: GET /v1/export/fleet. It is the fleet that qgjob simulate reads.
@@ -30,15 +32,17 @@ type Fleet struct {
 
 // FleetDevice is a device of a live worker, with what was learned of its kind.
 type FleetDevice struct {
-	ID        string       `json:"id"`
-	Target    qgjob.Target `json:"target" enum:"device,emulator,browserstack"`
-	InstallMS int64        `json:"install_ms"`
-	ResetMS   int64        `json:"reset_ms"`
+	ID          string       `json:"id"`
+	Target      qgjob.Target `json:"target" enum:"device,emulator,browserstack"`
+	InstallMS   int64        `json:"install_ms"`
+	ResetMS     int64        `json:"reset_ms"`
+	MinutePrice float64      `json:"minute_price,omitempty"`
 }
 
-// FleetOrg is an organization's share and quota.
+// FleetOrg is an organization's share, quota and budget.
 type FleetOrg struct {
 	ID         string  `json:"id"`
 	Weight     float64 `json:"weight"`
 	MaxDevices int     `json:"max_devices" doc:"most devices at once; 0: no limit"`
+	MaxCost    float64 `json:"max_cost,omitempty" doc:"budget for jobs that overflow to BrowserStack; 0: none"`
 }

@@ -141,7 +141,14 @@ func (c *Client) Explain(ctx context.Context, id string) (Explanation, error) {
 	return e, err
 }
 
-// SetOrganization sets an organization's share and quota.
+// Organization returns an organization's share, quota and budget.
+func (c *Client) Organization(ctx context.Context, id string) (Organization, error) {
+	var o Organization
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/organizations/" + escape(id)}, &o)
+	return o, err
+}
+
+// SetOrganization sets an organization's share, quota and budget.
 func (c *Client) SetOrganization(ctx context.Context, id string, o Organization) error {
 	return c.call(ctx, request{method: http.MethodPut, path: "/v1/organizations/" + escape(id), in: o}, nil)
 }

@@ -70,9 +70,11 @@ type SubmitRequest struct {
 
 	AllowUnmatched bool `json:"allow_unmatched,omitempty" doc:"let jobs wait that no known device can run; default refuse them"`
 
-	CI             *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
-	MaxFailures    int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
-	CancelPrevious bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
+	CI              *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
+	MaxFailures     int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
+	DeadlineSeconds int64     `json:"deadline_seconds,omitempty" minimum:"0" maximum:"604800" doc:"jobs that their own devices are expected to end later than so long after the submit may run on BrowserStack, as far as the budgets go; 0: none does"`
+	MaxCost         float64   `json:"max_cost,omitempty" minimum:"0" maximum:"1000000000" doc:"what that may cost, in the unit of the price of a minute; 0: as the organization's budget has it"`
+	CancelPrevious  bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
 
 	IdempotencyKey string `json:"idempotency_key,omitempty" maxLength:"255" doc:"the same key with the same body names the same run, for seven days; empty: every request makes a run"`
 	RepeatFailed   bool   `json:"repeat_failed,omitempty" doc:"the key matches only a run that is live or passed: a repetition of a failed one makes a new run, linked to it"`
@@ -195,7 +197,7 @@ type Waiting struct {
 
 // Constraint is one thing that can hold a job back, with its state.
 type Constraint struct {
-	Kind  string `json:"kind" enum:"breaker,quota,devices,avoid,priority,order,join"`
+	Kind  string `json:"kind" enum:"breaker,quota,devices,avoid,priority,order,join,deadline,budget"`
 	Holds bool   `json:"holds" doc:"it holds the job back now"`
 	Text  string `json:"text"`
 }
@@ -205,19 +207,22 @@ type Choice struct {
 	Attempt   int      `json:"attempt"`
 	DeviceID  string   `json:"device_id"`
 	Reason    string   `json:"reason"`
-	Rule      string   `json:"rule,omitempty" doc:"the part of the policy that chose: overdue, same_device, installed, unserved, join or fair"`
+	Rule      string   `json:"rule,omitempty" doc:"the part of the policy that chose: overdue, same_device, installed, unserved, join, fair or overflow"`
 	Level     int      `json:"level" doc:"effective priority of its group"`
 	InstallMS int64    `json:"install_ms" doc:"what the install was expected to cost; 0 when the app was on the device"`
 	SavedMS   int64    `json:"saved_ms" doc:"the install that was saved"`
 	Serving   int      `json:"serving" doc:"devices that served its group before"`
 	Waiting   int      `json:"waiting" doc:"jobs of its group that waited, this one included"`
 	Over      []string `json:"over" nullable:"false" doc:"other free devices that fit, a few of them"`
+	Cost      float64  `json:"cost,omitempty" doc:"what it was expected to cost, of one that overflowed to BrowserStack"`
 }
 
-// Organization is what the scheduler goes by of one: PUT /v1/organizations/{id}.
+// Organization is what the scheduler goes by of one: GET and PUT /v1/organizations/{id}.
 type Organization struct {
 	Weight     float64 `json:"weight" minimum:"0.001" maximum:"1000" default:"1" doc:"its share of device time beside others of the same priority"`
 	MaxDevices int     `json:"max_devices" minimum:"0" maximum:"100000" doc:"most devices at once; 0: no limit"`
+	MaxCost    float64 `json:"max_cost,omitempty" minimum:"0" maximum:"1000000000" doc:"budget of a month, UTC, for jobs that overflow to BrowserStack, in the unit of the price of a minute; 0: it has none"`
+	Cost       float64 `json:"cost,omitempty" readOnly:"true" doc:"what its jobs cost on BrowserStack in this month; a change of it is ignored"`
 }
 
 // Queue is what waits, in the order in which it is served: GET /v1/queue.
@@ -238,16 +243,17 @@ type DeviceList struct {
 
 // DeviceReport is how a worker describes one of its devices.
 type DeviceReport struct {
-	ID        string            `json:"id" minLength:"1" maxLength:"255"`
-	Serial    string            `json:"serial" maxLength:"255"`
-	Kind      qgjob.Target      `json:"kind" enum:"device,emulator,browserstack"`
-	Platform  string            `json:"platform" enum:"android,ios"`
-	Model     string            `json:"model" maxLength:"255"`
-	OSVersion string            `json:"os_version" maxLength:"64"`
-	State     qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
-	Message   string            `json:"message,omitempty" maxLength:"4096"`
-	Tags      []string          `json:"tags,omitempty" maxItems:"50" nullable:"false" doc:"words that its owner gave it; no commas"`
-	Installed *qgjob.App        `json:"installed,omitempty"`
+	ID          string            `json:"id" minLength:"1" maxLength:"255"`
+	Serial      string            `json:"serial" maxLength:"255"`
+	Kind        qgjob.Target      `json:"kind" enum:"device,emulator,browserstack"`
+	Platform    string            `json:"platform" enum:"android,ios"`
+	Model       string            `json:"model" maxLength:"255"`
+	OSVersion   string            `json:"os_version" maxLength:"64"`
+	State       qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`
+	Message     string            `json:"message,omitempty" maxLength:"4096"`
+	Tags        []string          `json:"tags,omitempty" maxItems:"50" nullable:"false" doc:"words that its owner gave it; no commas"`
+	Installed   *qgjob.App        `json:"installed,omitempty"`
+	MinutePrice float64           `json:"minute_price,omitempty" minimum:"0" maximum:"1000000" doc:"what a minute on it costs; 0: nothing is known of a price"`
 	qgjob.Hardware
 }
 

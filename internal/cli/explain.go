@@ -152,38 +152,80 @@ type orgOptions struct {
 	connection
 	orgID string
 	set   api.Organization
+	json  bool
 }
 
 func (p *program) orgCommand() *cobra.Command {
 	var o orgOptions
 	cmd := &cobra.Command{
 		Use:   "org",
-		Short: "Set an organization's share of the devices and its quota",
-		Long: `Org sets what the scheduler goes by between organizations. At equal priority, device time is shared by weight:
-an organization of weight 2 gets twice what one of weight 1 gets, as long as both have work. --max-devices
-bounds how many devices it uses at once.`,
-		Example: "  qgjob org --org-id=qualgent --weight=2\n  qgjob org --org-id=nightly --max-devices=3",
+		Short: "Show or set an organization's share of the devices, its quota and its budget",
+		Long: `Org sets what the scheduler goes by between organizations, and shows it. What no flag names stays as it is. At
+equal priority, device time is shared by weight: an organization of weight 2 gets twice what one of weight 1 gets, as
+long as both have work. --max-devices bounds how many devices it uses at once. --max-cost is what its jobs may cost in
+a month that overflow to BrowserStack (see --deadline of qgjob submit); jobs that ask for BrowserStack count, too, and
+are not held back by it.`,
+		Example: "  qgjob org --org-id=qualgent\n  qgjob org --org-id=qualgent --weight=2\n  qgjob org --org-id=nightly --max-devices=3 --max-cost=50",
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.orgID, "org-id", p.env("QGJOB_ORG"), "organization (required); also QGJOB_ORG")
 	f.Float64Var(&o.set.Weight, "weight", 1, "share of device time beside others of the same priority")
 	f.IntVar(&o.set.MaxDevices, "max-devices", 0, "most devices at once; 0: no limit")
+	f.Float64Var(&o.set.MaxCost, "max-cost", 0, "budget of a month for jobs that overflow to BrowserStack; 0: none do without --max-cost of their own")
+	f.BoolVar(&o.json, "json", false, "print JSON")
 	p.connectionFlags(f, &o.connection)
 	return command(cmd, func(ctx context.Context) error {
 		if err := qgjob.CheckID("--org-id", o.orgID); err != nil {
 			return err
 		}
-		if o.set.Weight < 0.001 || o.set.Weight > 1000 || o.set.MaxDevices < 0 {
-			return exitf(exitUsage, "--weight goes from 0.001 to 1000, and --max-devices is not negative (0: no limit)")
+		if o.set.Weight < 0.001 || o.set.Weight > 1000 || o.set.MaxDevices < 0 || o.set.MaxCost < 0 {
+			return exitf(exitUsage, "--weight goes from 0.001 to 1000, --max-devices and --max-cost are not negative (0: none)")
 		}
 		if err := o.check(); err != nil {
 			return err
 		}
 		ctx, interruption := p.interruptible(ctx)
 		defer interruption.stop()
-		_, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (struct{}, error) {
-			return struct{}{}, c.SetOrganization(ctx, o.orgID, o.set)
+		org, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.Organization, error) {
+			org, err := c.Organization(ctx, o.orgID)
+			if err != nil {
+				return org, err
+			}
+			changed := false
+			for flag, set := range map[string]func(){
+				"weight":      func() { org.Weight = o.set.Weight },
+				"max-devices": func() { org.MaxDevices = o.set.MaxDevices },
+				"max-cost":    func() { org.MaxCost = o.set.MaxCost },
+			} {
+				if f.Changed(flag) {
+					changed = true
+					set()
+				}
+			}
+			if changed {
+				err = c.SetOrganization(ctx, o.orgID, org)
+			}
+			return org, err
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		if o.json {
+			return printJSON(p.stdout, org)
+		}
+		p.printOrganization(o.orgID, org)
+		return nil
 	})
+}
+
+func (p *program) printOrganization(id string, o api.Organization) {
+	devices, budget := "no limit", "none"
+	if o.MaxDevices > 0 {
+		devices = strconv.Itoa(o.MaxDevices)
+	}
+	if o.MaxCost > 0 {
+		budget = fmt.Sprintf("%.2f a month", o.MaxCost)
+	}
+	p.printTable([]string{"ORG", "WEIGHT", "MAX DEVICES", "BUDGET", "COST THIS MONTH"},
+		[][]string{{id, strconv.FormatFloat(o.Weight, 'g', -1, 64), devices, budget, fmt.Sprintf("%.2f", o.Cost)}})
 }

@@ -222,6 +222,9 @@ func (s simulation) table() (headers []string, rows [][]string) {
 	add("jobs", func(s simulate.Summary) float64 { return float64(s.Jobs) }, count)
 	add("makespan", func(s simulate.Summary) float64 { return float64(s.MakespanMS) }, spell)
 	add("installs", func(s simulate.Summary) float64 { return float64(s.Installs) }, count)
+	if s.Cost > 0 || s.Before != nil && s.Before.Cost > 0 {
+		add("cost", func(s simulate.Summary) float64 { return s.Cost }, func(v float64) string { return fmt.Sprintf("%.2f", v) })
+	}
 	add("devices in use", func(s simulate.Summary) float64 { return s.DeviceUtilization }, share)
 	for _, priority := range slices.Sorted(maps.Keys(s.WaitMS)) {
 		name := fmt.Sprintf("priority %d: wait ", priority)

@@ -34,6 +34,8 @@ type submitOptions struct {
 	shards              int
 	failFast            bool
 	maxFailures         int
+	deadline            time.Duration
+	maxCost             float64
 	cancelPrevious      bool
 	wait, noWait        bool
 	waitTimeout         time.Duration
@@ -92,6 +94,7 @@ With --wait, Ctrl-C asks whether to cancel; a second one cancels. In CI the firs
   qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests/checkout.spec.js --app=app-release.apk --wait --wait-timeout=30m
   qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests --test='e2e/**/*.spec.ts' --wait --fail-fast
   qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests --matrix=target=device,emulator --wait --junit=results.xml
+  qgjob submit --org-id=qualgent --app-version-id=xyz123 --test=tests --deadline=20m --max-cost=5 --wait
   QGJOB_ORG=qualgent qgjob submit --app-version-id=xyz123 --test=tests/checkout.spec.js --json`,
 	}
 	f := cmd.Flags()
@@ -122,6 +125,8 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
 	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
 	f.IntVar(&o.maxFailures, "max-failures", 0, "stop the run once so many of its jobs failed (default never)")
+	f.DurationVar(&o.deadline, "deadline", 0, "run jobs on BrowserStack that own devices are expected to end later than so long from now, as far as the budget goes")
+	f.Float64Var(&o.maxCost, "max-cost", 0, "what --deadline may cost, in the unit of the workers' price of a minute (default: as the organization's budget has it)")
 	f.BoolVar(&o.cancelPrevious, "cancel-previous", false, "cancel what is left of the branch's older runs of this workflow; needs a CI that tells the branch, or QGJOB_BRANCH")
 	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long to wait for the verdict; the jobs go on after it")
 	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
@@ -160,6 +165,12 @@ func (o *submitOptions) parse() (err error) {
 		return exitf(exitUsage, "--shard must be a number of parts from 2 to %d", qgjob.MaxShards)
 	case o.maxFailures < 0:
 		return exitf(exitUsage, "--max-failures must be at least 1; leave it out to run every job")
+	case o.deadline != 0 && (o.deadline < time.Second || o.deadline > maxDeadline):
+		return exitf(exitUsage, "--deadline must be from 1s to %s, for example 20m", maxDeadline)
+	case o.maxCost < 0:
+		return exitf(exitUsage, "--max-cost must be more than 0, for example 2.50")
+	case o.maxCost > 0 && o.deadline == 0:
+		return exitf(exitUsage, "--max-cost is what --deadline may cost: add it, for example --deadline=20m")
 	case o.failFast:
 		o.maxFailures = 1
 	}
@@ -227,6 +238,9 @@ func parseKinds(target, requires string, matrix []string) (targets []qgjob.Targe
 
 // maxJobs is how many jobs a run may have.
 const maxJobs = 10_000
+
+// maxDeadline is the longest --deadline.
+const maxDeadline = 7 * 24 * time.Hour
 
 // jobs are the jobs of the given specs: each once for every target, requirement and part.
 func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
@@ -365,6 +379,7 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
 		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious, AllowUnmatched: o.allowUnmatched,
+		DeadlineSeconds: int64(o.deadline.Round(time.Second) / time.Second), MaxCost: o.maxCost,
 	}
 	if o.cancelPrevious && (request.CI == nil || request.CI.Branch == "") {
 		return request, nil, exitf(exitUsage, "--cancel-previous needs to know the branch, and no CI tells it: set QGJOB_BRANCH")

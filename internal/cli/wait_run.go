@@ -153,6 +153,16 @@ func (p *program) printRun(r *report.Report) error {
 		}
 		rows = append(rows, []string{j.ID, state, j.Name(), fmt.Sprint(j.Attempts), device, roughly(j.Took()), cut(reason, 120)})
 	}
+	if d := r.Run.Deadline; d != nil {
+		text := fmt.Sprintf("Deadline: %s | On BrowserStack for it: %.2f", clockTime(*d), r.Run.OverflowCost)
+		if r.Run.MaxCost > 0 {
+			text += fmt.Sprintf(" of at most %.2f", r.Run.MaxCost)
+		}
+		if r.Run.OverflowClosed != "" {
+			text += " | No more of it: " + printable(oneLine(r.Run.OverflowClosed))
+		}
+		fmt.Fprintln(p.stdout, text)
+	}
 	p.printTable([]string{"JOB", "STATE", "TEST", "ATTEMPTS", "DEVICE", "TIME", "REASON"}, rows)
 	for _, j := range r.Jobs {
 		for _, t := range j.Tests {

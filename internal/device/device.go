@@ -21,15 +21,16 @@ import (
 
 // Info describes a device as it was seen when it was listed.
 type Info struct {
-	ID        string            // the same on every host that reaches the same device: a phone's serial, "<serial>@<hostname>" for what only this host can reach
-	Serial    string            // what Driver.Open takes
-	Kind      qgjob.Target      // TargetDevice, TargetEmulator or TargetBrowserStack
-	Platform  string            // android or ios
-	Model     string            // "" while unknown (offline, unauthorized)
-	OSVersion string            // "" while unknown
-	Hardware  qgjob.Hardware    // of when it was last asked, a minute ago or so
-	State     qgjob.DeviceState // DeviceIdle for one that could be opened; the driver does not know who is busy
-	Message   string            // why it is not idle, and what to do about it
+	ID          string            // the same on every host that reaches the same device: a phone's serial, "<serial>@<hostname>" for what only this host can reach
+	Serial      string            // what Driver.Open takes
+	Kind        qgjob.Target      // TargetDevice, TargetEmulator or TargetBrowserStack
+	Platform    string            // android or ios
+	Model       string            // "" while unknown (offline, unauthorized)
+	OSVersion   string            // "" while unknown
+	Hardware    qgjob.Hardware    // of when it was last asked, a minute ago or so
+	MinutePrice float64           // what a minute on it costs; 0: nothing, or it is not known
+	State       qgjob.DeviceState // DeviceIdle for one that could be opened; the driver does not know who is busy
+	Message     string            // why it is not idle, and what to do about it
 }
 
 // Build is a build on this host's disk, as package build parsed it.

@@ -29,7 +29,7 @@ func (s *Server) explain(ctx context.Context, in *jobInput) (*explainOutput, err
 		out.Body.Choices[i] = api.Choice{
 			Attempt: c.Number, DeviceID: c.DeviceID, Reason: c.Reason, Rule: string(c.Why.Rule), Level: c.Why.Level,
 			InstallMS: c.Why.Install.Milliseconds(), SavedMS: c.Why.Saved.Milliseconds(),
-			Serving: c.Why.Serving, Waiting: c.Why.Waiting, Over: list(c.Why.Over),
+			Serving: c.Why.Serving, Waiting: c.Why.Waiting, Over: list(c.Why.Over), Cost: c.Why.Cost,
 		}
 	}
 	return out, nil
@@ -47,14 +47,37 @@ func waiting(w *store.Waiting) *api.Waiting {
 }
 
 type organizationInput struct {
+	ID string `path:"id" doc:"the organization"`
+}
+
+type setOrganizationInput struct {
 	ID   string `path:"id" doc:"the organization"`
 	Body api.Organization
 }
 
-// setOrganization sets an organization's share and quota.
-func (s *Server) setOrganization(ctx context.Context, in *organizationInput) (*struct{}, error) {
+type organizationOutput struct {
+	Body api.Organization
+}
+
+func (s *Server) organization(ctx context.Context, in *organizationInput) (*organizationOutput, error) {
 	if err := principalOf(ctx).mayUse(in.ID); err != nil {
 		return nil, err
 	}
-	return nil, s.store.SetOrganization(ctx, in.ID, int64(in.Body.Weight*1000), in.Body.MaxDevices)
+	o, err := s.store.Organization(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &organizationOutput{Body: api.Organization{
+		Weight: float64(o.WeightPermille) / 1000, MaxDevices: o.MaxDevices, MaxCost: o.MaxCost, Cost: o.Cost,
+	}}, nil
+}
+
+// setOrganization sets an organization's share, quota and budget.
+func (s *Server) setOrganization(ctx context.Context, in *setOrganizationInput) (*struct{}, error) {
+	if err := principalOf(ctx).mayUse(in.ID); err != nil {
+		return nil, err
+	}
+	return nil, s.store.SetOrganization(ctx, store.Organization{
+		ID: in.ID, WeightPermille: int64(in.Body.Weight * 1000), MaxDevices: in.Body.MaxDevices, MaxCost: in.Body.MaxCost,
+	})
 }

@@ -34,6 +34,7 @@ func (s *Server) exportWorkload(ctx context.Context, in *exportWorkloadInput) (*
 		out.Body.Jobs[i] = api.WorkloadJob{
 			ID: j.ID, AtMS: j.SubmittedAt.UnixMilli(), Org: j.OrgID, AppVersion: j.AppVersionID, Test: j.TestPath,
 			Priority: j.Priority, Target: j.Target, Run: j.RunID, DurationMS: j.Ran.Milliseconds(),
+			DeadlineMS: j.Deadline.Milliseconds(), MaxCost: j.MaxCost,
 		}
 	}
 	return out, nil
@@ -59,10 +60,10 @@ func (s *Server) exportFleet(ctx context.Context, in *exportFleetInput) (*export
 	}
 	out := &exportFleetOutput{Body: api.Fleet{Devices: make([]api.FleetDevice, len(devices)), Orgs: make([]api.FleetOrg, len(shares))}}
 	for i, d := range devices {
-		out.Body.Devices[i] = api.FleetDevice{ID: d.DeviceID, Target: d.Kind, InstallMS: d.Install.Milliseconds(), ResetMS: d.Reset.Milliseconds()}
+		out.Body.Devices[i] = api.FleetDevice{ID: d.DeviceID, Target: d.Kind, InstallMS: d.Install.Milliseconds(), ResetMS: d.Reset.Milliseconds(), MinutePrice: d.MinutePrice}
 	}
 	for i, o := range shares {
-		out.Body.Orgs[i] = api.FleetOrg{ID: o.OrgID, Weight: o.Weight, MaxDevices: o.MaxDevices}
+		out.Body.Orgs[i] = api.FleetOrg{ID: o.OrgID, Weight: o.Weight, MaxDevices: o.MaxDevices, MaxCost: o.MaxCost}
 	}
 	return out, nil
 }

@@ -73,8 +73,8 @@ func (m *metrics) dispatched(n int, took time.Duration) {
 // queueCollector reads the store's counters at each scrape: they are the installation's, whichever server
 // is asked.
 type queueCollector struct {
-	store                                                                *store.Store
-	jobs, oldest, workers, devices, attempts, installs, saved, estimates *prometheus.Desc
+	store                                                                                   *store.Store
+	jobs, oldest, workers, devices, attempts, installs, saved, cost, estimates, predictions *prometheus.Desc
 }
 
 func newQueueCollector(st *store.Store) *queueCollector {
@@ -90,6 +90,9 @@ func newQueueCollector(st *store.Store) *queueCollector {
 		attempts: desc("qgjob_attempts_total", "Attempts that ended, by outcome and cause.", "outcome", "cause"),
 		installs: desc("qgjob_installs_total", "Installs done for attempts."),
 		saved:    desc("qgjob_installs_saved_total", "Attempts that found their app installed."),
+		cost:     desc("qgjob_cloud_cost_total", "What attempts cost on BrowserStack, in the unit of the price of a minute that workers were told."),
+		predictions: desc("qgjob_predictions_total", "Expected starts of waiting jobs, sampled, and how they turned out: by_p50 and by_p90 count the jobs that had started "+
+			"by then, all counts every one.", "started"),
 		estimates: desc("qgjob_estimate_error", "How far expected times were off lately, as a part of the larger of the expected and the real time, "+
 			"from 0 to 1: the mean over all specs for runs, over the kinds of devices for installs and resets. Absent for what was never measured.", "kind"),
 	}
@@ -97,7 +100,7 @@ func newQueueCollector(st *store.Store) *queueCollector {
 
 // Describe is what the registry asks at the registration.
 func (c *queueCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.workers, c.devices, c.attempts, c.installs, c.saved, c.estimates} {
+	for _, d := range []*prometheus.Desc{c.jobs, c.oldest, c.workers, c.devices, c.attempts, c.installs, c.saved, c.cost, c.estimates, c.predictions} {
 		out <- d
 	}
 }
@@ -135,6 +138,10 @@ func (c *queueCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	counter(c.installs, float64(stats.Installs))
 	counter(c.saved, float64(stats.InstallsSaved))
+	counter(c.cost, stats.CloudCost)
+	counter(c.predictions, float64(stats.Predictions.Judged), "all")
+	counter(c.predictions, float64(stats.Predictions.ByP50), "by_p50")
+	counter(c.predictions, float64(stats.Predictions.ByP90), "by_p90")
 	for kind, off := range errors {
 		gauge(c.estimates, off, kind)
 	}

@@ -105,7 +105,8 @@ func (s *Server) queueRoutes(a huma.API) {
 	handle(s, a, operation("queue", http.MethodGet, "/v1/queue", tagQueue, "What waits, in the order in which it is served", ""), s.queue)
 	handle(s, a, stream("watchQueue", "/v1/queue/events", tagQueue, "Watch the queue",
 		"Server-sent events: the queue as it is, then again at each change, at most a few a second; data is the same as GET /v1/queue."), s.watchQueue)
-	handle(s, a, operation("setOrganization", http.MethodPut, "/v1/organizations/{id}", tagQueue, "Set an organization's share and quota", ""), s.setOrganization)
+	handle(s, a, operation("setOrganization", http.MethodPut, "/v1/organizations/{id}", tagQueue, "Set an organization's share, quota and budget", ""), s.setOrganization)
+	handle(s, a, operation("organization", http.MethodGet, "/v1/organizations/{id}", tagQueue, "Read an organization's share, quota and budget", ""), s.organization)
 	handle(s, a, operation("exportWorkload", http.MethodGet, "/v1/export/workload", tagQueue, "What was submitted and how long it ran, in the form that qgjob simulate reads",
 		"Jobs that an attempt brought to their verdict, in the order of submission, in pages. A page may hold few jobs, or none, while next is set."), s.exportWorkload)
 	handle(s, a, operation("exportFleet", http.MethodGet, "/v1/export/fleet", tagQueue, "Devices and organizations, in the form that qgjob simulate reads",

@@ -50,6 +50,10 @@ func (s *Server) retryRun(ctx context.Context, in *retryInput) (*runOutput, erro
 		OrgID: run.OrgID, AppVersionID: run.AppVersionID, CI: run.CI, MaxFailures: run.MaxFailures,
 		BundleSHA256: first.BundleSHA256, BuildSHA256: first.BuildSHA256, Project: first.Project, ConfigPath: first.ConfigPath,
 		IdempotencyKey: in.Body.IdempotencyKey, AllowUnmatched: true, // they were allowed before
+		MaxCost: run.MaxCost,
+	}
+	if run.Deadline != nil {
+		request.DeadlineSeconds = int64(run.Deadline.Sub(run.SubmittedAt).Seconds())
 	}
 	for _, j := range run.Jobs {
 		if !in.Body.Failed || j.State != qgjob.Passed {

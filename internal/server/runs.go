@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"qgjob"
@@ -86,10 +88,14 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 			return store.Submission{}, err
 		}
 	}
+	if err := checkDeadline(r, jobs); err != nil {
+		return store.Submission{}, err
+	}
 	sub := store.Submission{
 		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
 		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
 		CI: r.CI, MaxFailures: r.MaxFailures, CancelPrevious: r.CancelPrevious,
+		Deadline: time.Duration(r.DeadlineSeconds) * time.Second, MaxCost: r.MaxCost,
 		RepeatFailed: r.RepeatFailed, AllowUnmatched: r.AllowUnmatched,
 	}
 	if r.IdempotencyKey != "" {
@@ -100,6 +106,17 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 		sub.IdempotencyKey, sub.BodyHash = r.IdempotencyKey, hash
 	}
 	return sub, nil
+}
+
+// checkDeadline refuses deadlines and budgets that say nothing.
+func checkDeadline(r api.SubmitRequest, jobs []store.JobSpec) error {
+	switch {
+	case r.MaxCost > 0 && r.DeadlineSeconds == 0:
+		return qgjob.Errorf(qgjob.CodeInvalid, "max_cost needs a deadline: jobs run on BrowserStack when their own devices would miss it")
+	case r.DeadlineSeconds > 0 && !slices.ContainsFunc(jobs, func(j store.JobSpec) bool { return j.Target != qgjob.TargetBrowserStack }):
+		return qgjob.Errorf(qgjob.CodeInvalid, "a deadline lets jobs run on BrowserStack that ask for own devices, and all of these ask for BrowserStack: leave it out")
+	}
+	return nil
 }
 
 // checkFacts refuses facts of the CI that cannot be stored or compared.

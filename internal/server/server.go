@@ -109,6 +109,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { retainLoop(loopCtx, s.log, s.retain) })
+	loops.Go(func() { calibrateLoop(loopCtx, s.log, s.store.Calibrate) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 
 	loops.Go(func() { hooksLoop(loopCtx, s.log, s.deliver) })

@@ -239,7 +239,7 @@ func deviceReports(devices []api.DeviceReport) []store.DeviceReport {
 	for i, d := range devices {
 		out[i] = store.DeviceReport{
 			ID: d.ID, Serial: d.Serial, Kind: d.Kind, Platform: d.Platform, Model: d.Model, OSVersion: d.OSVersion,
-			State: d.State, Message: d.Message, Tags: d.Tags, Installed: d.Installed, Hardware: d.Hardware,
+			State: d.State, Message: d.Message, Tags: d.Tags, Installed: d.Installed, MinutePrice: d.MinutePrice, Hardware: d.Hardware,
 		}
 	}
 	return out

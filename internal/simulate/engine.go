@@ -72,6 +72,7 @@ func (e *engine) start(ms int64, c choice) {
 	}
 	d.task, d.app, d.endMS = t, t.app(), ms+install+reset+t.DurationMS
 	heap.Push(&e.running, d)
+	e.result.Cost += span(d.endMS-ms).Minutes() * d.MinutePrice
 	e.result.Jobs = append(e.result.Jobs, t.Job)
 	e.result.Trace = append(e.result.Trace, Assignment{
 		Job: t.ID, Device: d.ID, StartMS: ms, InstallMS: install, ResetMS: reset, EndMS: d.endMS, Reason: c.reason,

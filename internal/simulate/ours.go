@@ -3,6 +3,7 @@ package simulate
 import (
 	"cmp"
 	"container/heap"
+	"fmt"
 	"slices"
 	"time"
 
@@ -67,11 +68,11 @@ func newOurs(e *engine, fleet Fleet) *ours {
 	for _, d := range e.phones {
 		o.phones[d.ID] = d
 		s.Devices = append(s.Devices, sched.Device{
-			Traits: qgjob.Traits{ID: d.ID, Kind: d.Target}, Free: true, Install: expected(d.InstallMS), Reset: expected(d.ResetMS),
+			Traits: qgjob.Traits{ID: d.ID, Kind: d.Target}, Free: true, Install: expected(d.InstallMS), Reset: expected(d.ResetMS), MinutePrice: d.MinutePrice,
 		})
 	}
 	for _, org := range fleet.Orgs {
-		s.Organizations = append(s.Organizations, sched.Organization{ID: org.ID, Weight: org.Weight, MaxDevices: org.MaxDevices})
+		s.Organizations = append(s.Organizations, sched.Organization{ID: org.ID, Weight: org.Weight, MaxDevices: org.MaxDevices, Budget: org.MaxCost})
 	}
 	var start time.Time
 	if len(e.tasks) > 0 {
@@ -111,11 +112,12 @@ func (o *ours) enqueue(now time.Time, jobs []*queued) {
 		app      app
 		target   qgjob.Target
 		priority int
+		deadline int64
 	}
 	var keys []key
 	of := map[key][]*queued{}
 	for _, j := range jobs {
-		k := key{j.app(), j.Target, j.Priority}
+		k := key{j.app(), j.Target, j.Priority, j.DeadlineMS}
 		if of[k] == nil {
 			keys = append(keys, k)
 		}
@@ -126,6 +128,12 @@ func (o *ours) enqueue(now time.Time, jobs []*queued) {
 		l := sched.Lane{
 			Group:    sched.Group{OrgID: k.app.org, AppVersionID: k.app.version, Target: k.target},
 			Priority: k.priority, Queued: len(added), OldestSeq: o.seq + 1, Oldest: now,
+		}
+		if j := added[0]; k.deadline > 0 {
+			run := j.submission()
+			l.Overflow = &sched.Overflow{
+				Run: fmt.Sprintf("%q %q %q", run.org, run.run, run.job), Deadline: now.Add(span(k.deadline)), MaxCost: j.MaxCost,
+			}
 		}
 		for i, j := range added {
 			o.seq++

@@ -38,6 +38,8 @@ type jobLine struct {
 	Target     *string `json:"target"`
 	Run        *string `json:"run"`
 	DurationMS *int64  `json:"duration_ms"`
+	DeadlineMS int64   `json:"deadline_ms"`
+	MaxCost    float64 `json:"max_cost"`
 }
 
 // ReadWorkload reads a workload, one JSON object a line; file names it in errors. Fields that are not known are
@@ -107,6 +109,13 @@ func (l jobLine) job() (Job, error) {
 		}
 		*f.to = *f.from
 	}
+	j.DeadlineMS, j.MaxCost = l.DeadlineMS, l.MaxCost
+	if err := milliseconds("deadline_ms", j.DeadlineMS, maxAtMS); err != nil {
+		return j, err
+	}
+	if err := price("max_cost", j.MaxCost); err != nil {
+		return j, err
+	}
 	j.Priority = qgjob.DefaultPriority
 	if l.Priority != nil {
 		j.Priority = *l.Priority
@@ -129,6 +138,13 @@ func (l jobLine) job() (Job, error) {
 func milliseconds(name string, ms, most int64) error {
 	if ms < 0 || ms > most {
 		return fmt.Errorf("%s is %d: it must be from 0 to %d", name, ms, most)
+	}
+	return nil
+}
+
+func price(name string, units float64) error {
+	if !(units >= 0 && units <= 1e9) {
+		return fmt.Errorf("%s is %v: it must be from 0 to 1000000000", name, units)
 	}
 	return nil
 }
@@ -192,16 +208,18 @@ type fleetFile struct {
 }
 
 type deviceEntry struct {
-	ID        *string `json:"id"`
-	Target    *string `json:"target"`
-	InstallMS *int64  `json:"install_ms"`
-	ResetMS   *int64  `json:"reset_ms"`
+	ID          *string `json:"id"`
+	Target      *string `json:"target"`
+	InstallMS   *int64  `json:"install_ms"`
+	ResetMS     *int64  `json:"reset_ms"`
+	MinutePrice float64 `json:"minute_price"`
 }
 
 type orgEntry struct {
 	ID         *string  `json:"id"`
 	Weight     *float64 `json:"weight"`
 	MaxDevices *int     `json:"max_devices"`
+	MaxCost    float64  `json:"max_cost"`
 }
 
 const exampleFleet = `{"devices":[{"id":"d1","target":"device","install_ms":45000,"reset_ms":1500}],"orgs":[{"id":"a","weight":1,"max_devices":0}]}`
@@ -283,6 +301,10 @@ func (e deviceEntry) device() (Device, error) {
 		}
 		*f.to = *f.from
 	}
+	d.MinutePrice = e.MinutePrice
+	if err := price("minute_price", d.MinutePrice); err != nil {
+		return d, fmt.Errorf("device %q: %w", d.ID, err)
+	}
 	return d, nil
 }
 
@@ -302,6 +324,10 @@ func (e orgEntry) org() (Org, error) {
 	}
 	if o.MaxDevices < 0 {
 		return o, fmt.Errorf("organization %q: max_devices is %d: use 0 for no limit", o.ID, o.MaxDevices)
+	}
+	o.MaxCost = e.MaxCost
+	if err := price("max_cost", o.MaxCost); err != nil {
+		return o, fmt.Errorf("organization %q: %w", o.ID, err)
 	}
 	return o, nil
 }

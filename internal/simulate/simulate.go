@@ -25,6 +25,9 @@ type Job struct {
 	Target     qgjob.Target `json:"target"`
 	Run        string       `json:"run"`
 	DurationMS int64        `json:"duration_ms"`
+
+	DeadlineMS int64   `json:"deadline_ms,omitempty"` // after at_ms; beyond it the job may overflow to a device of BrowserStack. 0: it does not
+	MaxCost    float64 `json:"max_cost,omitempty"`    // what that may cost for its run; 0: as its organization's budget has it
 }
 
 // Fleet is the devices and the organizations that share them.
@@ -39,13 +42,16 @@ type Device struct {
 	Target    qgjob.Target `json:"target"`
 	InstallMS int64        `json:"install_ms"`
 	ResetMS   int64        `json:"reset_ms"`
+
+	MinutePrice float64 `json:"minute_price,omitempty"` // what a minute on it costs
 }
 
-// Org is an organization's share and quota. One that is not listed weighs 1 and has no limit.
+// Org is an organization's share, quota and budget. One that is not listed weighs 1 and has no limit.
 type Org struct {
 	ID         string  `json:"id"`
 	Weight     float64 `json:"weight"`
-	MaxDevices int     `json:"max_devices"` // at once; 0 is no limit
+	MaxDevices int     `json:"max_devices"`        // at once; 0 is no limit
+	MaxCost    float64 `json:"max_cost,omitempty"` // of its jobs that overflow, all together; 0: no budget
 }
 
 // Assignment is a line of a trace.
@@ -64,8 +70,9 @@ type Result struct {
 	Trace     []Assignment
 	Jobs      []*Job // of the trace
 	Installs  int
-	Decisions int  // moments at which the policy was asked
-	ETA       *ETA // nil for a policy that predicts nothing
+	Cost      float64 // of devices that have a price
+	Decisions int     // moments at which the policy was asked
+	ETA       *ETA    // nil for a policy that predicts nothing
 }
 
 // task is a job while it waits and runs.

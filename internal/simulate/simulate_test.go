@@ -292,3 +292,40 @@ func TestResize(t *testing.T) {
 		t.Errorf("no device left: %v", err)
 	}
 }
+
+// A run that has a deadline and a budget is done sooner than one without, for what the budget allows; other policies
+// know of no deadlines.
+func TestDeadlinesOverflow(t *testing.T) {
+	fleet := Fleet{Devices: []Device{{ID: "p1", Target: qgjob.TargetDevice, InstallMS: 30_000, ResetMS: 2000}}}
+	for i := range 3 {
+		fleet.Devices = append(fleet.Devices, Device{ID: fmt.Sprintf("bs%d", i), Target: qgjob.TargetBrowserStack, InstallMS: 30_000, ResetMS: 2000, MinutePrice: 0.5})
+	}
+	jobs := func(deadline int64, maxCost float64) (jobs []Job) {
+		for i := range 30 {
+			jobs = append(jobs, Job{
+				ID: fmt.Sprintf("j%d", i), Org: "a", AppVersion: "v1", Test: "t", Target: qgjob.TargetAny, Priority: 1, Run: "r1",
+				DurationMS: 40_000, DeadlineMS: deadline, MaxCost: maxCost,
+			})
+		}
+		return jobs
+	}
+	summary := func(policy string, jobs []Job) Summary {
+		r, err := Run(jobs, fleet, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Summarize(r, fleet, policy)
+	}
+	alone, rich, poor := summary("ours", jobs(0, 0)), summary("ours", jobs(600_000, 100)), summary("ours", jobs(600_000, 2))
+	switch {
+	case alone.Cost != 0 || alone.MakespanMS < 1_200_000:
+		t.Errorf("without a deadline %+v", alone)
+	case rich.MakespanMS > 600_000 || rich.Cost <= 2:
+		t.Errorf("with a budget it is done after %d ms for %.2f", rich.MakespanMS, rich.Cost)
+	case poor.Cost == 0 || poor.Cost > 2.1 || poor.MakespanMS <= rich.MakespanMS || poor.MakespanMS >= alone.MakespanMS:
+		t.Errorf("with a small budget it is done after %d ms for %.2f", poor.MakespanMS, poor.Cost)
+	}
+	if s := summary("fifo", jobs(600_000, 100)); s.Cost != 0 {
+		t.Errorf("fifo spends %.2f", s.Cost)
+	}
+}

@@ -23,6 +23,7 @@ type Summary struct {
 	WaitMS             map[int]Distribution `json:"wait_ms"`            // from submit to start, by priority
 	RunCompletionMS    Distribution         `json:"run_completion_ms"`  // from a run's first submit to its last end
 	Orgs               map[string]OrgTotals `json:"orgs"`
+	Cost               float64              `json:"cost,omitempty"` // of devices that have a price
 	ETA                *ETA                 `json:"eta"`
 	Decisions          int                  `json:"decisions"`
 	DecisionsPerSecond float64              `json:"decisions_per_second"` // of real time; whoever has a clock fills it in
@@ -48,7 +49,7 @@ type OrgTotals struct {
 func Summarize(r *Result, fleet Fleet, policy string) Summary {
 	s := Summary{
 		Policy: policy, Jobs: len(r.Trace), Devices: len(fleet.Devices), WaitMS: map[int]Distribution{},
-		Orgs: map[string]OrgTotals{}, Installs: r.Installs, ETA: r.ETA, Decisions: r.Decisions,
+		Orgs: map[string]OrgTotals{}, Installs: r.Installs, Cost: r.Cost, ETA: r.ETA, Decisions: r.Decisions,
 	}
 	type extent struct{ first, last int64 }
 	waits := map[int][]int64{}

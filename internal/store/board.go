@@ -33,9 +33,11 @@ type board struct {
 	ofJob    map[int64]*attempt
 	ofWorker map[string][]*attempt
 
-	estimates map[estimateKey]sched.Estimate
-	orgs      map[string]*orgState
-	streaks   map[sched.Group]*streakState
+	estimates   map[estimateKey]sched.Estimate
+	calibration sched.Calibration
+	orgs        map[string]*orgState
+	overflows   map[int64]*overflowState // by run
+	streaks     map[sched.Group]*streakState
 
 	builds map[appVersion]string // newest build, empty for none; what is not here was not asked for
 }
@@ -102,6 +104,7 @@ type deviceState struct {
 	app          qgjob.App // installed; its organization is empty when nothing is known
 	waitingUntil int64
 	waitingSeq   int64 // the poll by which it waits
+	minutePrice  money
 	attempt      *attempt
 	installs     int64 // since the row was read or written
 	saved        int64 // installs saved, likewise
@@ -115,8 +118,17 @@ func newBoard() *board {
 		workers: map[string]*workerState{}, devices: map[string]*deviceState{},
 		open: map[string]*attempt{}, ofJob: map[int64]*attempt{}, ofWorker: map[string][]*attempt{},
 		estimates: map[estimateKey]sched.Estimate{}, orgs: map[string]*orgState{}, streaks: map[sched.Group]*streakState{},
-		builds: map[appVersion]string{},
+		overflows: map[int64]*overflowState{}, builds: map[appVersion]string{},
 	}
+}
+
+// lane is that of a queued job. Those of a run that may overflow are its own.
+func (b *board) lane(j *job) lane {
+	l := lane{org: j.OrgID, appVersion: j.AppVersionID, target: j.Target, requires: j.Requires, priority: j.Priority, prefer: j.prefer, avoid: j.avoid}
+	if b.overflows[j.runSeq] != nil {
+		l.runSeq = j.runSeq
+	}
+	return l
 }
 
 // readBoard reads the board from the database.
@@ -129,10 +141,10 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 		{`select value + 1 from counters where org_id = '' and name = '` + jobsSubmitted + `'`, func(row scanner) error { return row.Scan(&b.nextJob) }},
 		{`select cast(coalesce(max(id), 0) + 1 as bigint) from lanes`, func(row scanner) error { return row.Scan(&b.nextID) }},
 		{
-			`select id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms, work_ms from lanes where queued > 0`,
+			`select id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, run_seq, queued, oldest_seq, oldest_at_ms, work_ms from lanes where queued > 0`,
 			func(row scanner) error {
 				l := &laneState{}
-				err := row.Scan(&l.id, &l.org, &l.appVersion, &l.target, &l.requires, &l.priority, &l.prefer, &l.avoid, &l.queued, &l.oldest, &l.oldestAt, &l.workMS)
+				err := row.Scan(&l.id, &l.org, &l.appVersion, &l.target, &l.requires, &l.priority, &l.prefer, &l.avoid, &l.runSeq, &l.queued, &l.oldest, &l.oldestAt, &l.workMS)
 				l.after = l.oldest - 1
 				b.addLane(l)
 				return err
@@ -146,10 +158,10 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			return err
 		}},
 		{`
-			select id, worker_id, kind, state, platform, model, os_version, tags, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq
+			select id, worker_id, kind, state, platform, model, os_version, tags, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq, minute_price
 			from devices where worker_id <> '' or attempt_id <> ''`, func(row scanner) error {
 			d := &deviceState{}
-			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.platform, &d.model, &d.osVersion, &d.tags, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq)
+			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.platform, &d.model, &d.osVersion, &d.tags, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq, (*int64)(&d.minutePrice))
 			b.devices[d.id] = d
 			return err
 		}},
@@ -166,6 +178,7 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 				return err
 			},
 		},
+		{selectLiveOverflows, b.scanOverflow},
 	} {
 		if err := s.query(ctx, r.scan, r.text); err != nil {
 			return nil, err

@@ -32,7 +32,8 @@ func recount(ctx context.Context, s *Store) error {
 			`select org_id || ' attempts/' || outcome || '/' || cause, count(*) from attempts where outcome <> '' group by org_id, outcome, cause`,
 		},
 		"queued by lane": {
-			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, queued from lanes where queued > 0`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, cast(sum(queued) as bigint) from lanes
+				where queued > 0 group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, count(*) from jobs
 				where state = 'queued' group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 		},
@@ -43,7 +44,8 @@ func recount(ctx context.Context, s *Store) error {
 		"queued are in the lane of their own kind": {
 			`select j.seq || ' ' || l.id, 1 from jobs j, lanes l where j.state = 'queued' and l.queued > 0
 				and l.org_id = j.org_id and l.app_version_id = j.app_version_id and l.target = j.target and l.requires = j.requires and l.priority = j.priority
-				and l.prefer_device = j.prefer_device and l.avoid_device = j.avoid_device`,
+				and l.prefer_device = j.prefer_device and l.avoid_device = j.avoid_device
+				and l.run_seq = case when exists (select 1 from overflows o where o.run_seq = j.run_seq) then j.run_seq else 0 end`,
 			`select job_seq || ' ' || lane_id, 1 from queue`,
 		},
 		"oldest moment by lane": {
@@ -51,7 +53,8 @@ func recount(ctx context.Context, s *Store) error {
 			`select l.id || '', r.submitted_at_ms from lanes l, jobs j, runs r where l.queued > 0 and j.seq = l.oldest_seq and r.seq = j.run_seq`,
 		},
 		"oldest by lane": {
-			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, oldest_seq from lanes where queued > 0`,
+			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(oldest_seq) from lanes
+				where queued > 0 group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(seq) from jobs
 				where state = 'queued' group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 		},
@@ -70,6 +73,10 @@ func recount(ctx context.Context, s *Store) error {
 		"open attempts are on their devices": {
 			`select id || attempt_id, 1 from devices where attempt_id <> ''`,
 			`select device_id || id, 1 from attempts where outcome = ''`,
+		},
+		"jobs of runs with a deadline that have no verdict": {
+			`select run_seq || '', live from overflows where live > 0`,
+			`select j.run_seq || '', count(*) from jobs j, overflows o where o.run_seq = j.run_seq and j.state in ('queued', 'running', 'canceling') group by j.run_seq`,
 		},
 		"installs": {
 			`select 'installs', cast(coalesce(sum(value), 0) as bigint) from counters where name = 'installs'`,
@@ -134,7 +141,7 @@ func checkBoard(ctx context.Context, s *Store) error {
 			"devices": func(b *board) map[string]string {
 				m := map[string]string{}
 				for id, d := range b.devices {
-					m[id] = fmt.Sprint(d.worker, d.traits(), d.state, d.app, d.waitingUntil, d.waitingUntil > 0 && d.waitingSeq > 0, d.installs, d.saved)
+					m[id] = fmt.Sprint(d.worker, d.traits(), d.state, d.app, d.waitingUntil, d.waitingUntil > 0 && d.waitingSeq > 0, d.installs, d.saved, d.minutePrice)
 					if d.attempt != nil {
 						m[id] += d.attempt.id
 					}
@@ -150,6 +157,10 @@ func checkBoard(ctx context.Context, s *Store) error {
 					if *o != (orgState{id: id, weightPermille: 1000}) {
 						m["org "+id] = fmt.Sprintf("%+v", *o)
 					}
+				}
+				m["calibration"] = jsonText(b.calibration)
+				for seq, o := range b.overflows {
+					m[fmt.Sprint("overflow ", seq)] = fmt.Sprintf("%+v", *o)
 				}
 				for g, k := range b.streaks {
 					m[fmt.Sprint(g)] = fmt.Sprintf("%+v", *k)

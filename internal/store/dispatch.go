@@ -63,10 +63,7 @@ func (t *tx) dispatch(ctx context.Context) error {
 	if len(free) == 0 {
 		return nil
 	}
-	lanes := t.b.urgentLanes(free)
-	for _, l := range lanes {
-		snapshot.Lanes = append(snapshot.Lanes, l.snapshot())
-	}
+	lanes := t.addLanes(&snapshot, free, nil)
 	plan := sched.Plan(snapshot, at(t.now))
 	wanted := map[*laneState]int{}
 	for _, a := range plan {
@@ -132,6 +129,21 @@ func (t *tx) assign(j *job, d *deviceState, given sched.Assignment) error {
 	return nil
 }
 
+// addLanes gives a snapshot the lanes that a plan for the free devices needs, and one that is asked for, and returns
+// them in its order.
+func (t *tx) addLanes(s *sched.Snapshot, free []*deviceState, asked *laneState) []*laneState {
+	lanes := t.b.urgentLanes(free)
+	if asked != nil && !slices.Contains(lanes, asked) {
+		lanes = append(lanes, asked)
+	}
+	for _, l := range lanes {
+		given := l.snapshot()
+		given.Overflow = t.overflow(l)
+		s.Lanes = append(s.Lanes, given)
+	}
+	return lanes
+}
+
 // fleet is the devices of live workers, with what they run, those of them that wait for work, and what else a
 // plan goes by but lanes. The polls of the batch count as if their devices waited already.
 func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
@@ -143,7 +155,7 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 			continue
 		}
 		polling := t.polling[d.worker]
-		device := sched.Device{Traits: d.traits()}
+		device := sched.Device{Traits: d.traits(), MinutePrice: d.minutePrice.units()}
 		switch {
 		case polling == nil && t.b.workers[d.worker].seen <= lastSeen:
 			device.Unavailable = "without a live worker"
@@ -172,9 +184,14 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 		s.Devices = append(s.Devices, device)
 	}
 	for _, o := range t.b.orgs {
-		s.Organizations = append(s.Organizations, sched.Organization{
+		given := sched.Organization{
 			ID: o.id, Weight: float64(o.weightPermille) / 1000, MaxDevices: o.maxDevices, Used: time.Duration(o.used(t.now)) * time.Millisecond,
-		})
+		}
+		if o.maxCost > 0 {
+			committed := t.committed(func(a *attempt) bool { return a.org == o.id })
+			given.Budget, given.Spent = o.maxCost.units(), (o.costIn(month(t.now)) + committed).units()
+		}
+		s.Organizations = append(s.Organizations, given)
 	}
 	for g, k := range t.b.streaks {
 		s.Streaks = append(s.Streaks, sched.Streak{Group: g, Devices: len(k.devices), Last: at(k.last)})
@@ -203,9 +220,10 @@ func (b *board) urgentLanes(free []*deviceState) []*laneState {
 	for _, d := range free {
 		kinds[d.kind] = true
 	}
+	overflow := kinds[qgjob.TargetBrowserStack] && len(b.overflows) > 0
 	for target, urgent := range b.urgent {
 		for kind := range kinds {
-			if target.Accepts(kind) {
+			if target.Accepts(kind) || overflow {
 				for _, l := range urgent[:min(len(urgent), laneLimit)] {
 					add(l)
 				}

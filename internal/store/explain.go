@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"qgjob"
@@ -68,20 +69,9 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	if err := t.flush(ctx); err != nil {
 		return nil, err
 	}
-	l := t.b.lanes[j.lane()]
+	l := t.b.lanes[t.b.lane(j)]
 	snapshot, free := t.fleet()
-	lanes := t.b.urgentLanes(free)
-	at0 := -1
-	for i, other := range lanes {
-		snapshot.Lanes = append(snapshot.Lanes, other.snapshot())
-		if other == l {
-			at0 = i
-		}
-	}
-	if at0 < 0 {
-		at0 = len(lanes)
-		snapshot.Lanes = append(snapshot.Lanes, l.snapshot())
-	}
+	lanes := t.addLanes(&snapshot, free, l)
 	w := &Waiting{Position: 1}
 	var behindMS int64
 	err := t.row(ctx, func(row scanner) error { return row.Scan(&w.Position, &behindMS) }, `
@@ -91,22 +81,11 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := at(t.now)
-	explained := sched.Explain(snapshot, now, at0)
+	explained := sched.Explain(snapshot, at(t.now), slices.Index(lanes, l), time.Duration(behindMS)*time.Millisecond)
 	w.Level, w.Constraints = explained.Level, explained.Constraints
-	expected := sched.New(snapshot, now).Expected(at0, time.Duration(behindMS)*time.Millisecond)
-	w.P50, w.P90 = sched.Calibration{}.Waits(expected)
+	if o := t.b.overflows[j.runSeq]; o != nil && o.closed != "" {
+		w.Constraints = append(w.Constraints, sched.Constraint{Kind: sched.ConstraintBudget, Text: "overflows to BrowserStack no more: " + o.closed})
+	}
+	w.P50, w.P90 = t.b.calibration.Waits(explained.Expected)
 	return w, nil
-}
-
-// SetOrganization gives an organization its weight beside others (1000 is one) and the number of devices that it
-// may use at once (0 is no limit).
-func (s *Store) SetOrganization(ctx context.Context, id string, weightPermille int64, maxDevices int) error {
-	return s.write(ctx, func(_ context.Context, t *tx) error {
-		o := t.b.org(id)
-		o.weightPermille, o.maxDevices = weightPermille, maxDevices
-		t.orgs[o] = struct{}{}
-		t.unplan()
-		return nil
-	})
 }

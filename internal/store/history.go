@@ -28,7 +28,9 @@ type History struct {
 // PastJob is a job that an attempt brought to its verdict.
 type PastJob struct {
 	qgjob.Job
-	Ran time.Duration // the test's run in that attempt, without install and reset
+	Ran      time.Duration // the test's run in that attempt, without install and reset
+	Deadline time.Duration // of its run, from the submit; 0: none
+	MaxCost  float64
 }
 
 // History returns a page of the jobs that were submitted since a moment, with how long they ran.
@@ -63,10 +65,11 @@ func (s *Store) History(ctx context.Context, f HistoryFilter) (h History, err er
 			return nil
 		}, `
 			select j.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target, j.state, r.id, r.submitted_at_ms,
-				coalesce(a.report, ''), coalesce(a.assigned_at_ms, 0), coalesce(a.ended_at_ms, 0)
+				coalesce(a.report, ''), coalesce(a.assigned_at_ms, 0), coalesce(a.ended_at_ms, 0), coalesce(o.deadline_ms, 0), coalesce(o.max_cost, 0)
 			from (`+way+`) as way
 				join jobs j on j.seq = way.seq
 				join runs r on r.seq = j.run_seq
+				left join overflows o on o.run_seq = j.run_seq
 				left join attempts a on a.job_seq = j.seq
 					and a.number = (select max(b.number) from attempts b where b.job_seq = j.seq and b.ended_at_ms > 0)
 			order by j.seq`, args...)
@@ -81,11 +84,15 @@ func (s *Store) History(ctx context.Context, f HistoryFilter) (h History, err er
 // scanPastJob reads a job with its newest attempt that ended; Ran is negative when there is none.
 func scanPastJob(row scanner) (PastJob, error) {
 	var j PastJob
-	var submitted, assigned, ended int64
+	var submitted, assigned, ended, deadline int64
+	var maxCost money
 	var report string
 	err := row.Scan(&j.ID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target, &j.State, &j.RunID, &submitted,
-		&report, &assigned, &ended)
+		&report, &assigned, &ended, &deadline, (*int64)(&maxCost))
 	j.SubmittedAt, j.Ran = at(submitted), -1
+	if deadline > 0 {
+		j.Deadline, j.MaxCost = time.Duration(deadline-submitted)*time.Millisecond, maxCost.units()
+	}
 	if err != nil || ended == 0 {
 		return j, err
 	}
@@ -146,13 +153,15 @@ type FleetTimes struct {
 	DeviceID       string
 	Kind           qgjob.Target
 	Install, Reset time.Duration
+	MinutePrice    float64
 }
 
-// Share is an organization's share of the devices and its quota.
+// Share is an organization's share of the devices, its quota and its budget.
 type Share struct {
 	OrgID      string
 	Weight     float64
-	MaxDevices int // at once; 0: no limit
+	MaxDevices int     // at once; 0: no limit
+	MaxCost    float64 // in a month, of jobs that overflow; 0: no budget
 }
 
 // Fleet returns the devices of live workers with the times that were learned of their kinds, and what is set for
@@ -167,23 +176,26 @@ func (s *Store) Fleet(ctx context.Context, org string) (devices []FleetTimes, sh
 		}
 		err = query(func(row scanner) error {
 			var d FleetTimes
-			err := row.Scan(&d.DeviceID, &d.Kind)
+			var price money
+			err := row.Scan(&d.DeviceID, &d.Kind, (*int64)(&price))
+			d.MinutePrice = price.units()
 			d.Install = estimates[estimateKey{estimateInstall, "", string(d.Kind)}].Typical(sched.PriorInstall)
 			d.Reset = estimates[estimateKey{estimateReset, "", string(d.Kind)}].Typical(sched.PriorReset)
 			devices = append(devices, d)
 			return err
-		}, `select id, kind from devices where worker_id <> '' order by id`)
+		}, `select id, kind, minute_price from devices where worker_id <> '' order by id`)
 		if err != nil {
 			return err
 		}
 		return query(func(row scanner) error {
 			var o Share
 			var permille int64
-			err := row.Scan(&o.OrgID, &permille, &o.MaxDevices)
-			o.Weight = float64(permille) / 1000
+			var maxCost money
+			err := row.Scan(&o.OrgID, &permille, &o.MaxDevices, (*int64)(&maxCost))
+			o.Weight, o.MaxCost = float64(permille)/1000, maxCost.units()
 			shares = append(shares, o)
 			return err
-		}, `select id, weight_permille, max_devices from organizations where $1 = '' or id = $1 order by id`, org)
+		}, `select id, weight_permille, max_devices, max_cost from organizations where $1 = '' or id = $1 order by id`, org)
 	})
 	return devices, shares, err
 }

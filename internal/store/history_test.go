@@ -83,7 +83,7 @@ func TestFleetHasLearnedTimes(t *testing.T) {
 		if err != nil || len(off) != 0 {
 			t.Fatalf("errors of nothing: %v, %v", off, err)
 		}
-		if err := q.SetOrganization(t.Context(), "acme", 2500, 3); err != nil {
+		if err := q.SetOrganization(t.Context(), Organization{ID: "acme", WeightPermille: 2500, MaxDevices: 3}); err != nil {
 			t.Fatal(err)
 		}
 		q.submit("v1", "a.spec.ts", "b.spec.ts", "c.spec.ts")
@@ -97,10 +97,10 @@ func TestFleetHasLearnedTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []FleetTimes{{"p1", qgjob.TargetDevice, time.Minute, 4 * time.Second}}; !slices.Equal(devices, want) {
+		if want := []FleetTimes{{"p1", qgjob.TargetDevice, time.Minute, 4 * time.Second, 0}}; !slices.Equal(devices, want) {
 			t.Errorf("devices %v, want %v", devices, want)
 		}
-		if want := []Share{{"acme", 2.5, 3}}; !slices.Equal(shares, want) {
+		if want := []Share{{"acme", 2.5, 3, 0}}; !slices.Equal(shares, want) {
 			t.Errorf("shares %v, want %v", shares, want)
 		}
 		if _, shares, err = q.Fleet(t.Context(), "zeta"); err != nil || len(shares) != 0 {

@@ -69,7 +69,7 @@ func (t *tx) own(j *job) *job {
 	if a := t.b.ofJob[j.seq]; a != nil {
 		return a.job
 	}
-	if head := t.b.queuedJob(t.b.lanes[j.lane()], j.seq); head != nil {
+	if head := t.b.queuedJob(t.b.lanes[t.b.lane(j)], j.seq); head != nil {
 		return head
 	}
 	return j
@@ -77,10 +77,6 @@ func (t *tx) own(j *job) *job {
 
 func noJob(id string) error {
 	return qgjob.Errorf(qgjob.CodeNotFound, "there is no job %s", id)
-}
-
-func (j *job) lane() lane {
-	return lane{org: j.OrgID, appVersion: j.AppVersionID, target: j.Target, requires: j.Requires, priority: j.Priority, prefer: j.prefer, avoid: j.avoid}
 }
 
 func (j *job) mutable() []any {
@@ -128,6 +124,7 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 	if to.IsVerdict() {
 		ended := at(t.now)
 		j.EndedAt = &ended
+		t.judged(j)
 	}
 	if to == qgjob.Failed || to == qgjob.Errored {
 		t.failedIn[j.RunID] = struct{}{}
@@ -201,6 +198,11 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	if j.excused {
 		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
 	}
+	overflowed := t.overflowed(a)
+	if overflowed && s.Trigger == qgjob.Err && r.Cause.Final() {
+		s = qgjob.Settlement{Trigger: qgjob.HandBack}
+		t.closeOverflow(a, r)
+	}
 	report, err := json.Marshal(r.Report)
 	if err != nil {
 		return fmt.Errorf("encode the report of attempt %s: %w", a.id, err)
@@ -211,7 +213,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	switch s.Trigger {
 	case qgjob.Retry:
 		j.prefer, j.avoid = "", ""
-		if s.Prefer {
+		if s.Prefer && !overflowed {
 			j.prefer = a.device
 		}
 		if s.Avoid {
@@ -227,7 +229,8 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		j.Cause, j.Message = r.Cause, r.Message
 	case qgjob.Stop: // the cause is the cancel's
 	}
-	t.learn(a, r, s.InfraErrors > 0)
+	t.learn(a, r, s.InfraErrors > 0 && !overflowed)
+	t.pay(a, r)
 	t.installed(a, r.Report)
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)

@@ -27,6 +27,8 @@ type orgState struct {
 	weightPermille int64
 	maxDevices     int
 	usedMS, usedAt int64
+	maxCost, cost  money // budget of a month, 0 for none; and what it cost in costMonth
+	costMonth      string
 }
 
 // used is the device time that counts at a moment.
@@ -58,6 +60,9 @@ func (b *board) readLearned(ctx context.Context, s session) error {
 		if err := row.Scan(&key.kind, &key.org, &key.name, &value); err != nil {
 			return err
 		}
+		if key == calibrationKey {
+			return json.Unmarshal([]byte(value), &b.calibration)
+		}
 		var e sched.Estimate
 		err := json.Unmarshal([]byte(value), &e)
 		b.estimates[key] = e
@@ -68,10 +73,10 @@ func (b *board) readLearned(ctx context.Context, s session) error {
 	}
 	err = s.query(ctx, func(row scanner) error {
 		o := &orgState{}
-		err := row.Scan(&o.id, &o.weightPermille, &o.maxDevices, &o.usedMS, &o.usedAt)
+		err := row.Scan(&o.id, &o.weightPermille, &o.maxDevices, &o.usedMS, &o.usedAt, (*int64)(&o.maxCost), (*int64)(&o.cost), &o.costMonth)
 		b.orgs[o.id] = o
 		return err
-	}, `select id, weight_permille, max_devices, used_ms, used_at_ms from organizations`)
+	}, `select id, weight_permille, max_devices, used_ms, used_at_ms, max_cost, cost, cost_month from organizations`)
 	if err != nil {
 		return err
 	}
@@ -153,10 +158,11 @@ var (
 	saveEstimates = newBulk("tttt", `
 		insert into estimates (kind, org_id, name, value) {values}
 		on conflict (kind, org_id, name) do update set value = excluded.value`)
-	saveOrgs = newBulk("tiiii", `
-		insert into organizations (id, weight_permille, max_devices, used_ms, used_at_ms) {values}
+	saveOrgs = newBulk("tiiiiiit", `
+		insert into organizations (id, weight_permille, max_devices, used_ms, used_at_ms, max_cost, cost, cost_month) {values}
 		on conflict (id) do update set weight_permille = excluded.weight_permille, max_devices = excluded.max_devices,
-			used_ms = excluded.used_ms, used_at_ms = excluded.used_at_ms`)
+			used_ms = excluded.used_ms, used_at_ms = excluded.used_at_ms,
+			max_cost = excluded.max_cost, cost = excluded.cost, cost_month = excluded.cost_month`)
 	saveStreaks = newBulk("ttttti", `
 		insert into streaks (org_id, app_version_id, target, requires, devices, last_ms) {values}
 		on conflict (org_id, app_version_id, target, requires) do update set devices = excluded.devices, last_ms = excluded.last_ms`)
@@ -168,11 +174,16 @@ var (
 func (t *tx) learned() []statement {
 	var estimates, orgs, kept, dropped [][]any
 	for key := range t.estimates {
-		estimates = append(estimates, []any{key.kind, key.org, key.name, jsonText(t.b.estimates[key])})
+		value := jsonText(t.b.estimates[key])
+		if key == calibrationKey {
+			value = jsonText(t.b.calibration)
+		}
+		estimates = append(estimates, []any{key.kind, key.org, key.name, value})
 	}
 	for o := range t.orgs {
-		orgs = append(orgs, []any{o.id, o.weightPermille, o.maxDevices, o.usedMS, o.usedAt})
+		orgs = append(orgs, []any{o.id, o.weightPermille, o.maxDevices, o.usedMS, o.usedAt, int64(o.maxCost), int64(o.cost), o.costMonth})
 	}
+	overflows := rowsOfSet(t.overflows, (*overflowState).row)
 	for g := range t.streaks {
 		row := []any{g.OrgID, g.AppVersionID, g.Target, g.Requires}
 		if k := t.b.streaks[g]; k != nil {
@@ -184,8 +195,9 @@ func (t *tx) learned() []statement {
 	clear(t.estimates)
 	clear(t.orgs)
 	clear(t.streaks)
+	clear(t.overflows)
 	var statements []statement
-	for _, s := range []statement{{saveEstimates, estimates}, {saveOrgs, orgs}, {saveStreaks, kept}, {dropStreaks, dropped}} {
+	for _, s := range []statement{{saveEstimates, estimates}, {saveOrgs, orgs}, {saveOverflows, overflows}, {saveStreaks, kept}, {dropStreaks, dropped}} {
 		if len(s.rows) > 0 {
 			statements = append(statements, s)
 		}

@@ -44,7 +44,7 @@ func TestTheLongestSpecOfARunComesFirst(t *testing.T) {
 
 func TestQuotaHoldsDevicesBack(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
-		must(t, 0, q.SetOrganization(t.Context(), "acme", 1000, 1))
+		must(t, 0, q.SetOrganization(t.Context(), Organization{ID: "acme", WeightPermille: 1000, MaxDevices: 1}))
 		q.worker("w1", "p1", "p2", "p3")
 		for i := range 3 {
 			q.submit(fmt.Sprintf("v%d", i), "tests/a.spec.js")

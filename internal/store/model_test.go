@@ -65,6 +65,11 @@ func TestQueueAgainstModel(t *testing.T) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"submit": m.submit, "register": m.register, "heartbeat": m.heartbeat, "poll": m.poll, "dispatch": m.dispatch,
 				"result": m.result, "duplicate": m.duplicate, "cancel": m.cancel, "leave": m.leave, "time": m.pass, "reap": m.reap,
+				"calibrate": func(rt *rapid.T) {
+					if err := q.Calibrate(t.Context()); err != nil {
+						rt.Fatal(err)
+					}
+				},
 				"": m.check,
 			})
 			for _, err := range []error{recount(t.Context(), q.Store), checkBoard(t.Context(), q.Store)} {
@@ -79,14 +84,14 @@ func TestQueueAgainstModel(t *testing.T) {
 // wipe empties the database, so that a run does not pay for opening one.
 func wipe(t *testing.T, q *queue) {
 	must(t, 0, q.write(t.Context(), func(ctx context.Context, tx *tx) error {
-		for _, table := range []string{"counters", "runs", "run_facts", "quarantine", "jobs", "queue", "events", "lanes", "estimates", "organizations", "streaks", "workers", "devices", "attempts"} {
+		for _, table := range []string{"counters", "runs", "run_facts", "quarantine", "jobs", "queue", "events", "lanes", "estimates", "organizations", "streaks", "overflows", "workers", "devices", "attempts"} {
 			if err := tx.exec(ctx, "delete from "+table); err != nil {
 				return err
 			}
 		}
 		return nil
 	}))
-	q.writer.board = nil
+	q.writer.board, q.predictions = nil, nil
 }
 
 func draw[T any](rt *rapid.T, what string, of ...T) T { return rapid.SampledFrom(of).Draw(rt, what) }
@@ -94,6 +99,9 @@ func draw[T any](rt *rapid.T, what string, of ...T) T { return rapid.SampledFrom
 func (m *model) submit(rt *rapid.T) {
 	sub := submission(draw(rt, "org", "acme", "zeta"), draw(rt, "app", "v1", "v2"))
 	sub.IdempotencyKey = draw(rt, "key", "", "", "k1", "k2")
+	if rapid.Bool().Draw(rt, "has a deadline") {
+		sub.Deadline, sub.MaxCost = time.Minute, 5
+	}
 	for i := range rapid.IntRange(1, 4).Draw(rt, "jobs") {
 		sub.Jobs = append(sub.Jobs, JobSpec{TestPath: fmt.Sprintf("tests/%d.spec.js", i), Priority: rapid.IntRange(0, 2).Draw(rt, "priority"), Target: qgjob.TargetAny})
 	}

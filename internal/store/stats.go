@@ -14,12 +14,16 @@ import (
 
 // Names of counters.
 const (
-	jobsSubmitted = "jobs"      // of no organization: the sequence of the newest job
-	jobsIn        = "jobs/"     // + state
-	attemptsOf    = "attempts/" // + outcome/cause
-	installsDone  = "installs"
-	installsSaved = "installs_saved"
-	workerSeen    = "worker_seen_ms" // when a worker that is gone was last heard of
+	jobsSubmitted     = "jobs"      // of no organization: the sequence of the newest job
+	jobsIn            = "jobs/"     // + state
+	attemptsOf        = "attempts/" // + outcome/cause
+	installsDone      = "installs"
+	installsSaved     = "installs_saved"
+	cloudCost         = "cloud_cost" // in millionths
+	predictionsJudged = "predictions"
+	startedByP50      = "predictions_by_p50"
+	startedByP90      = "predictions_by_p90"
+	workerSeen        = "worker_seen_ms" // when a worker that is gone was last heard of
 )
 
 // Devices returns the devices of live workers.
@@ -119,6 +123,14 @@ func (s *Store) Stats(ctx context.Context) (Stats, error) {
 				st.Installs = value
 			case name == installsSaved:
 				st.InstallsSaved = value
+			case name == cloudCost:
+				st.CloudCost = money(value).units()
+			case name == predictionsJudged:
+				st.Predictions.Judged = value
+			case name == startedByP50:
+				st.Predictions.ByP50 = value
+			case name == startedByP90:
+				st.Predictions.ByP90 = value
 			case name == workerSeen:
 				lastSeen = value
 			}

@@ -51,13 +51,14 @@ type Options struct {
 // Store is the durable queue. All methods may be called concurrently. Errors carry qgjob codes; after
 // CodeUnavailable the outcome of a write may be unknown, and the write can be sent again.
 type Store struct {
-	d      *dialect
-	lease  time.Duration
-	maxLog int64
-	readDB *sql.DB
-	writer *writer
-	wakes  *wakes
-	shift  atomic.Int64 // tests move the database's clock by so many milliseconds
+	d           *dialect
+	lease       time.Duration
+	maxLog      int64
+	readDB      *sql.DB
+	writer      *writer
+	wakes       *wakes
+	predictions []prediction // of Calibrate
+	shift       atomic.Int64 // tests move the database's clock by so many milliseconds
 
 	stopListening context.CancelFunc
 	listening     chan struct{} // closed when the listener has ended

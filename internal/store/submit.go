@@ -153,6 +153,9 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]str
 	if !ok && sub.BuildSHA256 != newestBuild {
 		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
 	}
+	if err := t.checkOverflow(sub); err != nil {
+		return err
+	}
 	if err := t.matched(ctx, sub); err != nil {
 		return err
 	}
@@ -180,6 +183,7 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now,
 	})
 	t.addFacts(sub, seq)
+	t.addOverflow(sub, seq)
 	run.Jobs = make([]qgjob.Job, len(sub.Jobs))
 	for i, spec := range sub.Jobs {
 		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, expectedMS: t.b.expectedRun(sub.OrgID, spec.TestPath).Milliseconds(), Job: qgjob.Job{
@@ -289,7 +293,9 @@ func (t *tx) matched(ctx context.Context, sub *submitCall) error {
 		if err != nil {
 			return err
 		}
-		fits := func(d qgjob.Traits) bool { return spec.Target.Accepts(d.Kind) && requires.Mismatch(d) == "" }
+		fits := func(d qgjob.Traits) bool {
+			return (spec.Target.Accepts(d.Kind) || sub.Deadline > 0 && d.Kind == qgjob.TargetBrowserStack) && requires.Mismatch(d) == ""
+		}
 		live := false
 		for _, d := range t.b.devices {
 			if live = fits(d.traits()); live {

@@ -45,6 +45,7 @@ type tx struct {
 	estimates map[estimateKey]struct{} // that changed
 	orgs      map[*orgState]struct{}
 	streaks   map[sched.Group]struct{}
+	overflows map[*overflowState]struct{}
 
 	topics map[string]struct{}
 	mail   []delivery // for polls of transactions before
@@ -67,7 +68,8 @@ func newTx(w *writer, planning bool) *tx {
 		lanes: map[*laneState]struct{}{}, headless: map[*laneState]struct{}{}, workers: map[*workerState]struct{}{},
 		devices: map[*deviceState]struct{}{}, attempts: map[*attempt]struct{}{},
 		estimates: map[estimateKey]struct{}{}, orgs: map[*orgState]struct{}{}, streaks: map[sched.Group]struct{}{},
-		counters: map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
+		overflows: map[*overflowState]struct{}{},
+		counters:  map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
 	}
 }
 
@@ -81,6 +83,7 @@ type lane struct {
 	requires        string
 	priority        int
 	prefer, avoid   string
+	runSeq          int64 // of those of a run that may overflow; 0 for all others
 }
 
 // exec runs a statement at once, after what the transaction has to write before it.
@@ -136,10 +139,10 @@ func (t *tx) topicList() []string { return slices.Sorted(maps.Keys(t.topics)) }
 
 // enqueue puts a job into its lane.
 func (t *tx) enqueue(j *job) {
-	l := t.b.lanes[j.lane()]
+	l := t.b.lanes[t.b.lane(j)]
 	submitted := j.SubmittedAt.UnixMilli()
 	if l == nil {
-		l = t.b.newLane(j.lane(), j.seq, submitted)
+		l = t.b.newLane(t.b.lane(j), j.seq, submitted)
 	} else if j.seq < l.oldest {
 		t.b.age(l, j.seq, submitted)
 	}
@@ -153,9 +156,9 @@ func (t *tx) enqueue(j *job) {
 
 // dequeue takes a job out of its lane.
 func (t *tx) dequeue(j *job) error {
-	l := t.b.lanes[j.lane()]
+	l := t.b.lanes[t.b.lane(j)]
 	if l == nil {
-		return fmt.Errorf("job %s is queued, but its lane %v is empty", j.ID, j.lane())
+		return fmt.Errorf("job %s is queued, but its lane %v is empty", j.ID, t.b.lane(j))
 	}
 	t.b.unhead(l, j.seq)
 	l.queued--
@@ -277,8 +280,8 @@ var (
 		insert into counters (org_id, name, value)
 		{values}
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`)
-	saveLanes = newBulk("ittttittiiii", `
-		insert into lanes (id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms, work_ms)
+	saveLanes = newBulk("ittttittiiiii", `
+		insert into lanes (id, org_id, app_version_id, target, requires, priority, prefer_device, avoid_device, run_seq, queued, oldest_seq, oldest_at_ms, work_ms)
 		{values}
 		on conflict (id) do update set queued = excluded.queued, oldest_seq = excluded.oldest_seq, oldest_at_ms = excluded.oldest_at_ms, work_ms = excluded.work_ms`)
 	saveWorkers = newBulk("tiii", `update workers set poll_seq = {2}, waiting_seq = {3}, seen_at_ms = {4} {from} where id = {1}`)
@@ -325,7 +328,7 @@ func (t *tx) collected() []statement {
 	}))
 	add(insertEvents, t.events)
 	add(saveLanes, rowsOfSet(t.lanes, func(l *laneState) []any {
-		return []any{l.id, l.org, l.appVersion, l.target, l.requires, l.priority, l.prefer, l.avoid, l.queued, l.oldest, l.oldestAt, l.workMS}
+		return []any{l.id, l.org, l.appVersion, l.target, l.requires, l.priority, l.prefer, l.avoid, l.runSeq, l.queued, l.oldest, l.oldestAt, l.workMS}
 	}))
 	add(saveDevices, rowsOfSet(t.devices, func(d *deviceState) []any {
 		row := []any{d.id, d.installs, d.saved, d.app.OrgID, d.app.AppVersionID, d.app.BuildSHA256, d.waitingUntil, d.waitingSeq, ""}

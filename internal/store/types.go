@@ -29,9 +29,11 @@ type Submission struct {
 	AllowUnmatched bool // jobs that no known device can run wait all the same
 
 	CI             *qgjob.CI
-	MaxFailures    int    // 0: the run never stops
-	CancelPrevious bool   // what is left of the older runs of the branch and workflow is canceled
-	PreviousID     string // run that this one repeats
+	MaxFailures    int           // 0: the run never stops
+	Deadline       time.Duration // from the submit; beyond it the jobs may run on a cloud's devices. 0: it has none
+	MaxCost        float64       // what that may cost, in the unit of prices; 0: as the organization's budget has it
+	CancelPrevious bool          // what is left of the older runs of the branch and workflow is canceled
+	PreviousID     string        // run that this one repeats
 
 	IdempotencyKey string // empty: each submission makes a run
 	RepeatFailed   bool   // the key matches only a run that is live or passed
@@ -56,6 +58,15 @@ type JobFilter struct {
 	Limit        int    // 1 to 500; 0 is 50
 }
 
+// Organization is what the scheduler goes by of one.
+type Organization struct {
+	ID             string
+	WeightPermille int64   // beside others: 1000 is one
+	MaxDevices     int     // at once; 0: no limit
+	MaxCost        float64 // that its jobs which overflow to a cloud may cost in a month; 0: it has no budget
+	Cost           float64 // of all its jobs in this month, UTC
+}
+
 // Build is an uploaded build of an app version. The file itself is in the blob store.
 type Build struct {
 	OrgID        string
@@ -71,16 +82,17 @@ type Build struct {
 
 // DeviceReport is how a worker describes one of its devices.
 type DeviceReport struct {
-	ID        string
-	Serial    string
-	Kind      qgjob.Target
-	Platform  string
-	Model     string
-	OSVersion string
-	State     qgjob.DeviceState
-	Message   string
-	Tags      []string // words that its owner gave it
-	Installed *qgjob.App
+	ID          string
+	Serial      string
+	Kind        qgjob.Target
+	Platform    string
+	Model       string
+	OSVersion   string
+	State       qgjob.DeviceState
+	Message     string
+	Tags        []string // words that its owner gave it
+	MinutePrice float64  // what a minute on it costs; 0: nothing is known of a price
+	Installed   *qgjob.App
 	qgjob.Hardware
 }
 
@@ -176,7 +188,12 @@ type Stats struct {
 	Installs      int64
 	InstallsSaved int64
 	Attempts      map[AttemptKind]int64
+	CloudCost     float64 // of all attempts, in the unit of prices
+	Predictions   Predictions
 }
+
+// Predictions counts those that Calibrate has judged: of them so many jobs started by their P50 and their P90.
+type Predictions struct{ Judged, ByP50, ByP90 int64 }
 
 // LogPage is a piece of an attempt's log.
 type LogPage struct {

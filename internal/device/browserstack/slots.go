@@ -58,7 +58,7 @@ func (d *Driver) describe(p plan, others int, unreachable error) []device.Info {
 		slot := i + 1
 		infos[i] = device.Info{
 			ID: d.id(slot), Serial: serialOf(slot), Kind: qgjob.TargetBrowserStack, Platform: "android",
-			Model: "BrowserStack", State: qgjob.DeviceIdle,
+			Model: "BrowserStack", State: qgjob.DeviceIdle, MinutePrice: d.opts.MinutePrice,
 		}
 		s := d.open[slot]
 		switch {
