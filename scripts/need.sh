@@ -15,6 +15,7 @@ packages() {
     postgres) echo postgresql ;;
     xmllint) echo libxml2-utils ;;
     java) echo default-jre-headless ;;
+    aapt2) echo aapt ;;
     *) echo "$1" ;;
   esac
 }
