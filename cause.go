@@ -16,8 +16,9 @@ const (
 	// CauseAllTestsQuarantined is that of a job that passed without a test that counts.
 	CauseAllTestsQuarantined Cause = "all_tests_quarantined"
 
-	CauseProjectInvalid Cause = "project_invalid"
-	CauseBadBuild       Cause = "bad_build"
+	CauseSecretsUnavailable Cause = "secrets_unavailable"
+	CauseProjectInvalid     Cause = "project_invalid"
+	CauseBadBuild           Cause = "bad_build"
 
 	CauseDeviceOffline     Cause = "device_offline"
 	CauseDeviceHung        Cause = "device_hung"
@@ -59,6 +60,7 @@ var causes = map[Cause]causeFacts{
 	CauseNoTestsMatched:      {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
 	CauseAllTestsSkipped:     {advice: "the spec ran no test: every one is marked as skipped", final: true},
 	CauseAllTestsQuarantined: {advice: "every test that passed or failed is quarantined: see qgjob flaky", final: true},
+	CauseSecretsUnavailable:  {advice: "give all servers of a database one --secret-key-file, and submit again", final: true},
 	CauseProjectInvalid:      {advice: "mend the test project as the message says and submit again", final: true},
 	CauseBadBuild:            {advice: "the build cannot be installed on any device: build it again", final: true},
 

@@ -23,7 +23,13 @@ case $1 in
       "--junit=$reports/junit.xml" "--json-file=$reports/run.json" "--markdown=$reports/summary.md")
     set -f # a pattern is qgjob's to expand
     for test in $TESTS; do flags+=("--test=$test"); done
+    for secret in ${SECRETS:-}; do flags+=("--secret=$secret"); done
     set +f
+    while IFS= read -r variable; do
+      [ -z "$variable" ] || flags+=("--env=$variable")
+    done <<<"${VARIABLES:-}"
+    [ -z "${DEADLINE:-}" ] || flags+=("--deadline=$DEADLINE")
+    [ -z "${MAX_COST:-}" ] || flags+=("--max-cost=$MAX_COST")
     [ -z "$APP" ] || flags+=("--app=$APP")
     [ -z "$TARGET" ] || flags+=("--target=$TARGET")
     [ -z "$MATRIX" ] || flags+=("--matrix=$MATRIX")

@@ -44,6 +44,7 @@ type Options struct {
 	Project    string   // Playwright project of jobs that name none; "" takes the one that fits the device
 	Version    string   // of this program
 	Tags       []string // of all its devices
+	Secrets    []string // the worker's own credentials, masked in all that attempts leave
 
 	Forever   bool          // go on after idle polls and after third failures
 	IdlePolls int           // polls that find nothing before an idle worker stops; default 5

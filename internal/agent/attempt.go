@@ -35,6 +35,7 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	lease  time.Time // by the wall clock, until which the server is known to keep the lease
 	ended  bool      // its result is in the outbox
+	env    []string  // of its tests, as NAME=value
 }
 
 // newAttempt gives an assignment to a slot. The caller holds mu.
@@ -113,14 +114,21 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o700)); err != nil {
 		return ended(hostFailed(err), qgjob.Report{}), ""
 	}
-	log, err := newLogStream(a.o.Client, at.Lease, dir+".log", a.o.Logger)
+	env, secrets, err := a.variables(at.ctx, at)
+	if err != nil {
+		return ended(err, qgjob.Report{}), ""
+	}
+	at.env = env
+	hide := newMask(append(secrets, a.o.Secrets...))
+	stream, err := newLogStream(a.o.Client, at.Lease, dir+".log", a.o.Logger)
 	if err != nil {
 		return ended(hostFailed(err), qgjob.Report{}), ""
 	}
+	log := &maskedWriter{mask: hide, to: stream}
 	sending, stop := context.WithCancel(ctx)
-	defer log.close()
-	defer func() { stop(); <-log.sent }()
-	go log.send(sending)
+	defer stream.close()
+	defer func() { stop(); <-stream.sent }()
+	go stream.send(sending)
 
 	var seen chronicle
 	seen.begin(at.ctx, session)
@@ -128,11 +136,18 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	result = verdict.Result
 	kept := filepath.Join(dir, artifactsName)
 	a.chronicle(ctx, at, &seen, kept, &result)
+	hide.result(&result)
+	if err := hide.files(kept); err != nil {
+		fmt.Fprintf(log, "[qgjob] artifacts that could not be masked are not kept: %v\n", err)
+	}
 	a.keepArtifacts(ctx, at, kept, log)
 	fmt.Fprintf(log, "[qgjob] %s\n", summary(result))
 	flush, cancel := context.WithTimeout(ctx, logFlush)
 	defer cancel()
-	log.finish(flush)
+	if err := log.Flush(); err != nil {
+		a.o.Logger.Warn("the end of an attempt's output could not be kept", "attempt", at.AttemptID, "error", err)
+	}
+	stream.finish(flush)
 	if result.Outcome == qgjob.OutcomePassed {
 		keep = verdict.Session
 	}

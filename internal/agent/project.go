@@ -45,7 +45,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		DeviceID: at.slot.id, Org: at.Job.OrgID, KeepDir: filepath.Join(a.own.work(), "kept"),
 		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, artifactsName),
 		CacheDir: filepath.Join(a.o.DataDir, dependenciesName),
-		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind,
+		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind, Env: at.env,
 	}
 	if r.task.Project == "" {
 		r.task.Project = a.o.Project

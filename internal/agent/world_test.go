@@ -46,7 +46,10 @@ func newWorld(t *testing.T, lease time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := server.New(server.Options{Store: db, Blobs: blobs, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	s, err := server.New(server.Options{SecretKey: server.NewSecretKey(), Store: db, Blobs: blobs, Version: "test", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, listener) }()

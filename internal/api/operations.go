@@ -273,6 +273,15 @@ func (c *Client) Leave(ctx context.Context, workerID string, r LeaveRequest) err
 	return c.call(ctx, request{method: http.MethodPost, path: worker(workerID) + "/leave", in: r}, nil)
 }
 
+// AttemptEnvironment returns the variables that an attempt's tests are to have, secrets included.
+func (c *Client) AttemptEnvironment(ctx context.Context, lease Lease) (AttemptEnvironment, error) {
+	var e AttemptEnvironment
+	err := c.call(ctx, request{
+		method: http.MethodGet, path: "/v1/attempts/" + escape(lease.AttemptID) + "/environment", header: http.Header{LeaseTokenHeader: {lease.Token}},
+	}, &e)
+	return e, err
+}
+
 // AppendLog adds bytes, at most MaxLogChunk, to an attempt's log. Bytes that are there already, by offset,
 // are not added twice.
 func (c *Client) AppendLog(ctx context.Context, lease Lease, offset int64, data []byte) (LogAppended, error) {

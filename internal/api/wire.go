@@ -70,6 +70,9 @@ type SubmitRequest struct {
 
 	AllowUnmatched bool `json:"allow_unmatched,omitempty" doc:"let jobs wait that no known device can run; default refuse them"`
 
+	Env     map[string]string `json:"env,omitempty" doc:"variables for the tests; anybody who may see the run sees them"`
+	Secrets map[string]string `json:"secrets,omitempty" writeOnly:"true" doc:"variables for the tests whose values are encrypted at rest, told to nobody but the worker, and masked in all that an attempt leaves"`
+
 	CI              *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
 	MaxFailures     int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
 	DeadlineSeconds int64     `json:"deadline_seconds,omitempty" minimum:"0" maximum:"604800" doc:"jobs that their own devices are expected to end later than so long after the submit may run on BrowserStack, as far as the budgets go; 0: none does"`
@@ -87,6 +90,22 @@ type JobSpec struct {
 	Priority *int   `json:"priority,omitempty" doc:"0 (most urgent) to 1000; default 1"`
 	Target   string `json:"target,omitempty" doc:"device, emulator or browserstack; default any own phone or emulator"`
 	Requires string `json:"requires,omitempty" maxLength:"1000" doc:"what else is asked of the device: terms joined by commas, such as platform=android, os>=12, os<15, model=Pixel *|Galaxy S2?, tag=lab, device=ID"`
+}
+
+// Unsecret is the request with the names of its secrets only.
+func (r SubmitRequest) Unsecret() SubmitRequest {
+	names := map[string]string{}
+	for name := range r.Secrets {
+		names[name] = ""
+	}
+	r.Secrets = names
+	return r
+}
+
+// AttemptEnvironment is the variables of an attempt's tests: GET /v1/attempts/{id}/environment.
+type AttemptEnvironment struct {
+	Env     map[string]string `json:"env,omitempty"`
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // RetryRequest makes a new run of a run's jobs: POST /v1/runs/{id}/retry. Bundle, build and CI facts are the

@@ -110,6 +110,7 @@ func (p *program) ciKey(r api.SubmitRequest) string {
 			parts[name] = p.env(name)
 		}
 		r.IdempotencyKey, r.RepeatFailed, r.CI = "", false, nil
+		r = r.Unsecret()
 		identity, err := json.Marshal(struct {
 			System  string
 			Step    map[string]string

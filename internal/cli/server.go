@@ -31,6 +31,7 @@ type serverOptions struct {
 	privateHook bool
 	keepDays    int
 	keepSize    int64 // GiB
+	keyFile     string
 }
 
 func (p *program) serverCommand() *cobra.Command {
@@ -60,6 +61,7 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` of the database and of uploaded files (default XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	f.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL to use instead of SQLite; also QGJOB_DATABASE_URL")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line")
+	f.StringVar(&o.keyFile, "secret-key-file", p.env("QGJOB_SECRET_KEY_FILE"), "`file` of the key that encrypts runs' secrets, the same for all servers of a database; also QGJOB_SECRET_KEY_FILE (default secret.key in the data directory, made when it is not there)")
 	f.BoolVar(&o.byRule, "quarantine-flaky", false, "quarantine tests that were flaky on two code states or more, until they are stable again")
 	f.BoolVar(&o.privateHook, "webhook-allow-private", false, "let webhooks reach private networks and this machine")
 	f.DurationVar(&o.lease, "lease", store.DefaultLease, "how long a silent worker keeps its jobs")
@@ -141,7 +143,20 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 	if err != nil {
 		return nil, exitf(exitInfrastructure, "the database cannot be opened: %v", err)
 	}
-	s.server = server.New(server.Options{Retention: o.retention(), Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens, QuarantineFlaky: o.byRule, AllowPrivateWebhooks: o.privateHook})
+	key, err := secretKey(o.keyFile, o.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	s.server, err = server.New(server.Options{
+		Retention: o.retention(), Store: s.store, Blobs: blobs, Version: versionString(), Logger: log, Tokens: tokens, SecretKey: key,
+		QuarantineFlaky: o.byRule, AllowPrivateWebhooks: o.privateHook,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.server.CheckSecrets(ctx); err != nil {
+		return nil, exitf(exitInfrastructure, "%v", err)
+	}
 	return s, nil
 }
 

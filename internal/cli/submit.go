@@ -36,6 +36,7 @@ type submitOptions struct {
 	maxFailures         int
 	deadline            time.Duration
 	maxCost             float64
+	environment         environmentOptions
 	cancelPrevious      bool
 	wait, noWait        bool
 	waitTimeout         time.Duration
@@ -137,6 +138,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	f.StringVar(&o.idempotencyKey, "idempotency-key", "", "submits with the same `key` and content name the same run, for seven days")
 	f.BoolVar(&o.json, "json", false, "print JSON: the job as status --json does, or the run")
+	o.environment.flags(f)
 	o.reports.flags(f)
 	p.connectionFlags(f, &o.connection)
 	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
@@ -383,6 +385,9 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	}
 	if o.cancelPrevious && (request.CI == nil || request.CI.Branch == "") {
 		return request, nil, exitf(exitUsage, "--cancel-previous needs to know the branch, and no CI tells it: set QGJOB_BRANCH")
+	}
+	if request.Env, request.Secrets, err = o.environment.read(p); err != nil {
+		return request, nil, err
 	}
 	files := &submitFiles{}
 	defer func() {

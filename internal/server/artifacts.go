@@ -118,7 +118,7 @@ func retainLoop(ctx context.Context, log *slog.Logger, retain func(context.Conte
 	defer ticker.Stop()
 	for {
 		if err := retain(ctx); err != nil && ctx.Err() == nil {
-			log.Error("artifacts that are too old or too many could not be removed", "error", err)
+			log.Error("secrets and artifacts that are too old, or artifacts that are too many, could not be removed", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -128,8 +128,11 @@ func retainLoop(ctx context.Context, log *slog.Logger, retain func(context.Conte
 	}
 }
 
-// retain forgets artifacts beyond the bounds, and then removes their files.
+// retain forgets secrets and artifacts beyond the bounds, and then removes the artifacts' files.
 func (s *Server) retain(ctx context.Context) error {
+	if err := s.store.ForgetSecrets(ctx, secretsKept); err != nil {
+		return err
+	}
 	if s.retention == (Retention{}) {
 		return nil
 	}

@@ -134,7 +134,10 @@ func TestServeRefusesAnOpenListenerWithoutTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
-	s := server.New(server.Options{Store: st, Logger: slog.New(slog.DiscardHandler)})
+	s, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Serve(context.Background(), l); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
 		t.Errorf("Serve = %v, want a refusal", err)
 	}
@@ -147,7 +150,10 @@ func TestRequestsAreLoggedWithoutTheirSecrets(t *testing.T) {
 	const token = "0123456789abcdef0123456789abcdef"
 	var log strings.Builder
 	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
-	s := server.New(server.Options{Store: st, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tokens: []server.Token{sha256.Sum256([]byte(token))}})
+	s, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey(), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tokens: []server.Token{sha256.Sum256([]byte(token))}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

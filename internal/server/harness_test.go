@@ -124,7 +124,10 @@ func serveAt(t *testing.T, st *store.Store, addr string, tokens ...server.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := server.New(server.Options{Store: st, Blobs: blobs, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Tokens: tokens})
+	s, err := server.New(server.Options{SecretKey: server.NewSecretKey(), Store: st, Blobs: blobs, Version: "test", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Tokens: tokens})
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	var result error

@@ -15,7 +15,11 @@ import (
 
 // bare is a server for what never reaches the store.
 func bare(tokens ...Token) *Server {
-	return New(Options{Store: &store.Store{}, Logger: slog.New(slog.DiscardHandler), Tokens: tokens})
+	s, err := New(Options{Store: &store.Store{}, Logger: slog.New(slog.DiscardHandler), Tokens: tokens, SecretKey: NewSecretKey()})
+	if err != nil {
+		panic(err)
+	}
+	return s
 }
 
 func TestAPanicIsAnInternalError(t *testing.T) {

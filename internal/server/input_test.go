@@ -221,7 +221,10 @@ func FuzzSubmit(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	s := server.New(server.Options{Store: st, Blobs: blobs, Logger: slog.New(slog.DiscardHandler)})
+	s, err := server.New(server.Options{SecretKey: server.NewSecretKey(), Store: st, Blobs: blobs, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		req := httptest.NewRequest(http.MethodPost, "http://localhost/v1/runs", bytes.NewReader(body))
 		req.Header.Set("Content-Type", "application/json")

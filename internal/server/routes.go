@@ -131,6 +131,8 @@ func (s *Server) workerRoutes(a huma.API) {
 	handle(s, a, operation("poll", http.MethodPost, "/v1/workers/{id}/poll", tagWorkers, "Hand in results and ask for work",
 		"Answered at the first assignment or cancel, or when the wait ends; soon when it carries results. A newer poll of the worker supersedes it."), s.poll)
 	handle(s, a, operation("leave", http.MethodPost, "/v1/workers/{id}/leave", tagWorkers, "End a worker", ""), s.leave)
+	handle(s, a, operation("attemptEnvironment", http.MethodGet, "/v1/attempts/{id}/environment", tagWorkers, "Get the variables of an attempt's tests",
+		"Secrets included: only the worker that holds the lease gets them."), s.attemptEnvironment)
 	appendLog := upload("appendLog", "/v1/attempts/{id}/log", "Add to an attempt's log", "At most 1 MiB at once. Bytes that are there already are not added twice.")
 	appendLog.Method = http.MethodPost
 	appendLog.Tags = []string{tagWorkers}

@@ -63,7 +63,11 @@ func (s *Server) retryRun(ctx context.Context, in *retryInput) (*runOutput, erro
 	if len(request.Jobs) == 0 {
 		return nil, qgjob.Errorf(qgjob.CodeConflict, "every job of run %s passed: there is none to run again", id)
 	}
-	return s.submitAgain(ctx, request, id)
+	environment, err := s.environmentAgain(ctx, run.OrgID, id)
+	if err != nil {
+		return nil, err
+	}
+	return s.submitAgain(ctx, request, id, environment)
 }
 
 type runReportOutput struct {
@@ -165,12 +169,12 @@ func changeOf(run qgjob.Run, sent map[string]qgjob.Job) api.RunChange {
 }
 
 // submitAgain makes a run that repeats another one.
-func (s *Server) submitAgain(ctx context.Context, request api.SubmitRequest, previous string) (*runOutput, error) {
+func (s *Server) submitAgain(ctx context.Context, request api.SubmitRequest, previous string, environment store.Environment) (*runOutput, error) {
 	sub, err := submission(request)
 	if err != nil {
 		return nil, err
 	}
-	sub.PreviousID = previous
+	sub.PreviousID, sub.Environment = previous, environment
 	run, created, err := s.store.Submit(ctx, sub)
 	if err != nil {
 		return nil, err

@@ -44,6 +44,9 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error
 			return nil, err
 		}
 	}
+	if sub.Environment, err = s.environment(in.Body); err != nil {
+		return nil, err
+	}
 	run, created, err := s.store.Submit(ctx, sub)
 	if err != nil {
 		return nil, err
@@ -146,7 +149,7 @@ func bodyHash(r api.SubmitRequest, sub store.Submission) (string, error) {
 		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target), Requires: j.Requires}
 	}
 	r.AllowUnmatched = false
-	body, err := json.Marshal(r)
+	body, err := json.Marshal(r.Unsecret()) // of a short secret a hash gives away too much
 	if err != nil {
 		return "", err
 	}

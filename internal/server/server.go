@@ -46,6 +46,7 @@ type Options struct {
 	// AllowPrivateWebhooks lets webhooks reach private networks and this machine.
 	AllowPrivateWebhooks bool
 
+	SecretKey []byte    // SecretKeySize bytes that seal the secrets of runs: the same for all servers of a database
 	Retention Retention // of artifacts
 	Tokens    []Token   // empty: loopback listeners only, everything is allowed to this machine's users
 }
@@ -63,13 +64,19 @@ type Server struct {
 
 	mux     *http.ServeMux
 	metrics *metrics
+	sealer  *sealer
 
 	draining chan struct{} // closed when the shutdown begins: nobody waits for news any more
 }
 
-// New makes a server. It serves nothing yet.
-func New(o Options) *Server {
+// New makes a server. It serves nothing yet. Its one error is a key of the wrong size.
+func New(o Options) (*Server, error) {
+	sealer, err := newSealer(o.SecretKey)
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{
+		sealer:    sealer,
 		store:     o.Store,
 		blobs:     o.Blobs,
 		version:   o.Version,
@@ -83,7 +90,7 @@ func New(o Options) *Server {
 		draining:  make(chan struct{}),
 	}
 	s.routes()
-	return s
+	return s, nil
 }
 
 // Serve serves on the listener and runs the background loops until the context ends. It closes the listener

@@ -28,6 +28,9 @@ func (s *Store) Run(ctx context.Context, org, id string) (qgjob.Run, error) {
 		if err := readFacts(query, seq, &run); err != nil {
 			return err
 		}
+		if err := readEnvironment(query, seq, &run); err != nil {
+			return err
+		}
 		if err := readOverflow(query, seq, &run); err != nil {
 			return err
 		}

@@ -42,6 +42,8 @@ type tx struct {
 	facts    [][]any // of new runs
 	counters map[counter]int64
 
+	environments [][]any // of new runs
+
 	estimates map[estimateKey]struct{} // that changed
 	orgs      map[*orgState]struct{}
 	streaks   map[sched.Group]struct{}
@@ -250,9 +252,9 @@ func (t *tx) ageHeadless(ctx context.Context) error {
 }
 
 var (
-	insertRuns = newBulk("ittttttttttii", `
+	insertRuns = newBulk("ittttttttttiib", `
 		insert into runs (seq, id, org_id, app_version_id, previous_id, idempotency_key, body_hash,
-			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms)
+			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms, environment)
 		{values}`)
 	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
 	insertJobs = newBulk("ititttittttbiiittiiitti", `
@@ -311,6 +313,7 @@ func (t *tx) collected() []statement {
 	add(unkeyRuns, t.unkeyed)
 	add(insertRuns, t.runs)
 	add(insertFacts, t.facts)
+	add(insertEnvironments, t.environments)
 	add(insertJobs, rowsOf(t.newJobs, func(j *job) []any {
 		j.fresh = false
 		return j.row()
@@ -351,7 +354,7 @@ func (t *tx) collected() []statement {
 	add(addCounters, counts)
 	statements = append(statements, t.learned()...)
 	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.events = nil, nil, nil, nil, nil, nil
-	t.facts = nil
+	t.facts, t.environments = nil, nil
 	clear(t.changed)
 	clear(t.enqueued)
 	clear(t.dequeued)

@@ -29,6 +29,7 @@ type Submission struct {
 	AllowUnmatched bool // jobs that no known device can run wait all the same
 
 	CI             *qgjob.CI
+	Environment    Environment
 	MaxFailures    int           // 0: the run never stops
 	Deadline       time.Duration // from the submit; beyond it the jobs may run on a cloud's devices. 0: it has none
 	MaxCost        float64       // what that may cost, in the unit of prices; 0: as the organization's budget has it

@@ -1,0 +1,268 @@
+package agent
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"qgjob"
+)
+
+// masked stands for a secret.
+const masked = "***"
+
+// mask hides secrets in what an attempt says and leaves: their values as they are, line by line, and as JSON, URLs and
+// Base64 write them. The zero value hides nothing.
+type mask struct {
+	needles [][]byte // longest first
+	begins  [256]bool
+}
+
+func newMask(secrets []string) *mask {
+	m := &mask{}
+	for _, secret := range secrets {
+		m.add(secret)
+		for line := range strings.Lines(secret) {
+			m.add(line)
+		}
+	}
+	slices.SortFunc(m.needles, func(a, b []byte) int { return len(b) - len(a) })
+	m.needles = slices.CompactFunc(m.needles, bytes.Equal)
+	for _, n := range m.needles {
+		m.begins[n[0]] = true
+	}
+	return m
+}
+
+func (m *mask) add(secret string) {
+	secret = strings.TrimSpace(secret)
+	if len([]rune(secret)) < qgjob.MinSecret {
+		return
+	}
+	raw := []byte(secret)
+	for _, form := range []string{
+		secret, inJSON(secret, false), inJSON(secret, true), url.QueryEscape(secret), url.PathEscape(secret),
+		base64.RawStdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
+	} {
+		m.needles = append(m.needles, []byte(form))
+	}
+}
+
+// inJSON is a text as it stands between quotes in JSON.
+func inJSON(s string, html bool) string {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(html)
+	if err := e.Encode(s); err != nil {
+		panic(err) // of a string
+	}
+	return out.String()[1 : out.Len()-2]
+}
+
+func (m *mask) text(s string) string {
+	if len(m.needles) == 0 {
+		return s
+	}
+	out, _, _ := m.replace(nil, []byte(s), true)
+	return string(out)
+}
+
+// replace appends text to out with its secrets masked. Unless it is the end, the last bytes are left over that could
+// be the beginning of a secret.
+func (m *mask) replace(out, text []byte, end bool) (masks []byte, left []byte, found int) {
+next:
+	for i := 0; i < len(text); {
+		if !m.begins[text[i]] {
+			out = append(out, text[i])
+			i++
+			continue
+		}
+		rest := text[i:]
+		for _, n := range m.needles {
+			if !end && len(n) > len(rest) && bytes.HasPrefix(n, rest) {
+				return out, rest, found
+			}
+			if bytes.HasPrefix(rest, n) {
+				out = append(out, masked...)
+				i += len(n)
+				found++
+				continue next
+			}
+		}
+		out = append(out, text[i])
+		i++
+	}
+	return out, nil, found
+}
+
+// result masks all that a result says.
+func (m *mask) result(r *qgjob.Result) {
+	if len(m.needles) == 0 {
+		return
+	}
+	r.Message = m.text(r.Message)
+	r.Report.Tests = slices.Clone(r.Report.Tests)
+	for i := range r.Report.Tests {
+		t := &r.Report.Tests[i]
+		t.Title, t.Error, t.File = m.text(t.Title), m.text(t.Error), m.text(t.File)
+	}
+}
+
+// maskedWriter masks what goes through it. Several goroutines may write.
+type maskedWriter struct {
+	*mask
+	to io.Writer
+
+	mu    sync.Mutex
+	left  []byte // could be the beginning of a secret
+	found int
+}
+
+func (w *maskedWriter) Write(p []byte) (int, error) {
+	if len(w.needles) == 0 {
+		return w.to.Write(p)
+	}
+	return len(p), w.put(p, false)
+}
+
+// Flush writes what was left over.
+func (w *maskedWriter) Flush() error { return w.put(nil, true) }
+
+func (w *maskedWriter) put(p []byte, end bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out, left, found := w.replace(nil, append(w.left, p...), end)
+	w.left = slices.Clone(left)
+	w.found += found
+	if len(out) == 0 {
+		return nil
+	}
+	_, err := w.to.Write(out)
+	return err
+}
+
+// zipDepth is how deep zips within zips are looked into: Playwright's blob report holds traces.
+const zipDepth = 3
+
+// files masks every file below a directory, and what zips hold. One that cannot be masked is removed.
+func (m *mask) files(dir string) error {
+	if len(m.needles) == 0 {
+		return nil
+	}
+	var errs []error
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		if err := m.file(path, zipDepth); err != nil {
+			errs = append(errs, err, os.Remove(path))
+		}
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(append(errs, err)...)
+}
+
+// file masks one file in its place.
+func (m *mask) file(path string, depth int) error {
+	if strings.HasSuffix(path, ".zip") && depth > 0 {
+		return m.zip(path, depth)
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	return m.rewrite(path, func(out io.Writer) (found int, err error) {
+		w := &maskedWriter{mask: m, to: out}
+		_, err = io.Copy(w, in)
+		return w.found, errors.Join(err, w.Flush())
+	})
+}
+
+// zip masks the entries of a zip. One that cannot be read is masked as any file.
+func (m *mask) zip(path string, depth int) error {
+	in, err := zip.OpenReader(path)
+	if err != nil {
+		return m.file(path, 0)
+	}
+	defer in.Close()
+	return m.rewrite(path, func(out io.Writer) (found int, err error) {
+		z := zip.NewWriter(out)
+		for _, entry := range in.File {
+			n, err := m.entry(z, entry, filepath.Dir(path), depth-1)
+			if err != nil {
+				return 0, err
+			}
+			found += n
+		}
+		return found, z.Close()
+	})
+}
+
+// entry copies one entry of a zip, masked, by way of a file.
+func (m *mask) entry(z *zip.Writer, entry *zip.File, dir string, depth int) (found int, err error) {
+	header := zip.FileHeader{Name: entry.Name, Method: entry.Method, Modified: entry.Modified}
+	header.SetMode(entry.Mode())
+	out, err := z.CreateHeader(&header)
+	if err != nil || entry.FileInfo().IsDir() {
+		return 0, err
+	}
+	in, err := entry.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	if !strings.HasSuffix(entry.Name, ".zip") || depth == 0 {
+		w := &maskedWriter{mask: m, to: out}
+		_, err := io.Copy(w, in)
+		return w.found, errors.Join(err, w.Flush())
+	}
+	inner, err := os.CreateTemp(dir, "masking-*.zip")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(inner.Name())
+	size, err := io.Copy(inner, in)
+	if err = errors.Join(err, inner.Close()); err != nil {
+		return 0, err
+	}
+	if err := m.file(inner.Name(), depth); err != nil {
+		return 0, err
+	}
+	file, err := os.Open(inner.Name())
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	if now, err := io.Copy(out, file); err != nil || now != size {
+		return 1, err
+	}
+	return 0, nil
+}
+
+// rewrite replaces a file by what write makes of it, when that found something to mask.
+func (m *mask) rewrite(path string, write func(io.Writer) (found int, err error)) error {
+	out, err := os.CreateTemp(filepath.Dir(path), ".masking-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(out.Name())
+	found, err := write(out)
+	if err = errors.Join(err, out.Close()); err != nil || found == 0 {
+		return err
+	}
+	return os.Rename(out.Name(), path)
+}
