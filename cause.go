@@ -38,11 +38,12 @@ const (
 	CauseCloudQueueFull    Cause = "cloud_queue_full"
 	CauseCloudRefused      Cause = "cloud_refused"
 
-	CauseCanceled     Cause = "canceled"
-	CauseRunStopped   Cause = "run_stopped"
-	CauseSuperseded   Cause = "superseded"
-	CauseHandedBack   Cause = "handed_back"
-	CauseNotDelivered Cause = "not_delivered"
+	CauseCanceled      Cause = "canceled"
+	CauseRunStopped    Cause = "run_stopped"
+	CauseSuperseded    Cause = "superseded"
+	CauseQueueTimedOut Cause = "queue_timed_out"
+	CauseHandedBack    Cause = "handed_back"
+	CauseNotDelivered  Cause = "not_delivered"
 )
 
 type causeFacts struct {
@@ -82,11 +83,12 @@ var causes = map[Cause]causeFacts{
 	CauseCloudQueueFull:    {advice: "others use the account's parallels: run it again later, or raise the plan"},
 	CauseCloudRefused:      {advice: "check the worker's credentials for the cloud, and the account's plan"},
 
-	CauseCanceled:     {advice: "somebody canceled it"},
-	CauseRunStopped:   {advice: "its run reached the number of failures that it was submitted with (--max-failures)"},
-	CauseSuperseded:   {advice: "a newer run of its branch took over (--cancel-previous)"},
-	CauseHandedBack:   {advice: "its worker stopped; it runs again on another", free: true},
-	CauseNotDelivered: {advice: "its worker never received it; it runs again", free: true},
+	CauseCanceled:      {advice: "somebody canceled it"},
+	CauseRunStopped:    {advice: "its run reached the number of failures that it was submitted with (--max-failures)"},
+	CauseSuperseded:    {advice: "a newer run of its branch took over (--cancel-previous)"},
+	CauseQueueTimedOut: {advice: "no device took it in the time that it was submitted with (--queue-timeout): qgjob devices and qgjob queue show what there is"},
+	CauseHandedBack:    {advice: "its worker stopped; it runs again on another", free: true},
+	CauseNotDelivered:  {advice: "its worker never received it; it runs again", free: true},
 }
 
 // Known says whether the cause is one of this version's.

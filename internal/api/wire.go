@@ -73,11 +73,12 @@ type SubmitRequest struct {
 	Env     map[string]string `json:"env,omitempty" doc:"variables for the tests; anybody who may see the run sees them"`
 	Secrets map[string]string `json:"secrets,omitempty" writeOnly:"true" doc:"variables for the tests whose values are encrypted at rest, told to nobody but the worker, and masked in all that an attempt leaves"`
 
-	CI              *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
-	MaxFailures     int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
-	DeadlineSeconds int64     `json:"deadline_seconds,omitempty" minimum:"0" maximum:"604800" doc:"jobs that their own devices are expected to end later than so long after the submit may run on BrowserStack, as far as the budgets go; 0: none does"`
-	MaxCost         float64   `json:"max_cost,omitempty" minimum:"0" maximum:"1000000000" doc:"what that may cost, in the unit of the price of a minute; 0: as the organization's budget has it"`
-	CancelPrevious  bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
+	CI                  *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
+	MaxFailures         int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
+	QueueTimeoutSeconds int64     `json:"queue_timeout_seconds,omitempty" minimum:"0" maximum:"2592000" doc:"cancel the jobs that no device has taken so long after the submit, for cause queue_timed_out; 0: they wait"`
+	DeadlineSeconds     int64     `json:"deadline_seconds,omitempty" minimum:"0" maximum:"604800" doc:"jobs that their own devices are expected to end later than so long after the submit may run on BrowserStack, as far as the budgets go; 0: none does"`
+	MaxCost             float64   `json:"max_cost,omitempty" minimum:"0" maximum:"1000000000" doc:"what that may cost, in the unit of the price of a minute; 0: as the organization's budget has it"`
+	CancelPrevious      bool      `json:"cancel_previous,omitempty" doc:"cancel what is left of older runs of the same repository, branch, pull request and workflow; ci must name a branch"`
 
 	IdempotencyKey string `json:"idempotency_key,omitempty" maxLength:"255" doc:"the same key with the same body names the same run, for seven days; empty: every request makes a run"`
 	RepeatFailed   bool   `json:"repeat_failed,omitempty" doc:"the key matches only a run that is live or passed: a repetition of a failed one makes a new run, linked to it"`

@@ -34,7 +34,7 @@ var exitCodes = []struct {
 	{exitNoDevice, "no device can ever match"},
 	{exitCanceled, "canceled"},
 	{exitInfrastructure, "infrastructure: server, worker, device or network"},
-	{exitNotFinished, "not finished: the wait ended, the job goes on"},
+	{exitNotFinished, "waited too long: the wait ended and the job goes on, or no device took it within --queue-timeout"},
 }
 
 // exitHelp is the table as help texts show it.
@@ -58,6 +58,9 @@ func verdictExit(state qgjob.JobState, cause qgjob.Cause) exitCode {
 	case qgjob.Failed:
 		return exitTestFailed
 	case qgjob.Canceled:
+		if cause == qgjob.CauseQueueTimedOut {
+			return exitNotFinished
+		}
 		return exitCanceled
 	case qgjob.Errored:
 		if cause == qgjob.CauseNoTestsMatched || cause == qgjob.CauseAllTestsSkipped {
@@ -78,7 +81,16 @@ func runExit(run qgjob.Run) exitCode {
 		}
 		return exitNoTestMatched // no test that counts was executed
 	}
-	if run.State != qgjob.Errored {
+	switch run.State {
+	case qgjob.Errored:
+	case qgjob.Canceled:
+		for _, j := range run.Jobs { // of those that were canceled, each for lack of a device
+			if j.State == qgjob.Canceled && j.Cause != qgjob.CauseQueueTimedOut {
+				return exitCanceled
+			}
+		}
+		return exitNotFinished
+	default:
 		return verdictExit(run.State, "")
 	}
 	for _, j := range run.Jobs { // an errored run has an errored job; one that no missing test explains counts first

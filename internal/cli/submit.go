@@ -36,6 +36,7 @@ type submitOptions struct {
 	maxFailures         int
 	deadline            time.Duration
 	maxCost             float64
+	queueTimeout        time.Duration
 	environment         environmentOptions
 	cancelPrevious      bool
 	wait, noWait        bool
@@ -126,6 +127,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
 	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
 	f.IntVar(&o.maxFailures, "max-failures", 0, "stop the run once so many of its jobs failed (default never)")
+	f.DurationVar(&o.queueTimeout, "queue-timeout", 0, "cancel the jobs that no device has taken after so long (default they wait; with --wait this exits 21)")
 	f.DurationVar(&o.deadline, "deadline", 0, "run jobs on BrowserStack that own devices are expected to end later than so long from now, as far as the budget goes")
 	f.Float64Var(&o.maxCost, "max-cost", 0, "what --deadline may cost, in the unit of the workers' price of a minute (default: as the organization's budget has it)")
 	f.BoolVar(&o.cancelPrevious, "cancel-previous", false, "cancel what is left of the branch's older runs of this workflow; needs a CI that tells the branch, or QGJOB_BRANCH")
@@ -167,6 +169,8 @@ func (o *submitOptions) parse() (err error) {
 		return exitf(exitUsage, "--shard must be a number of parts from 2 to %d", qgjob.MaxShards)
 	case o.maxFailures < 0:
 		return exitf(exitUsage, "--max-failures must be at least 1; leave it out to run every job")
+	case o.queueTimeout != 0 && (o.queueTimeout < time.Second || o.queueTimeout > maxQueueTimeout):
+		return exitf(exitUsage, "--queue-timeout must be from 1s to %s, for example 30m", maxQueueTimeout)
 	case o.deadline != 0 && (o.deadline < time.Second || o.deadline > maxDeadline):
 		return exitf(exitUsage, "--deadline must be from 1s to %s, for example 20m", maxDeadline)
 	case o.maxCost < 0:
@@ -241,8 +245,11 @@ func parseKinds(target, requires string, matrix []string) (targets []qgjob.Targe
 // maxJobs is how many jobs a run may have.
 const maxJobs = 10_000
 
-// maxDeadline is the longest --deadline.
-const maxDeadline = 7 * 24 * time.Hour
+// The longest --deadline and --queue-timeout.
+const (
+	maxDeadline     = 7 * 24 * time.Hour
+	maxQueueTimeout = 30 * 24 * time.Hour
+)
 
 // jobs are the jobs of the given specs: each once for every target, requirement and part.
 func (o *submitOptions) jobs(specs []string) ([]api.JobSpec, error) {
@@ -381,7 +388,8 @@ func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRe
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
 		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious, AllowUnmatched: o.allowUnmatched,
-		DeadlineSeconds: int64(o.deadline.Round(time.Second) / time.Second), MaxCost: o.maxCost,
+		QueueTimeoutSeconds: int64(o.queueTimeout.Round(time.Second) / time.Second),
+		DeadlineSeconds:     int64(o.deadline.Round(time.Second) / time.Second), MaxCost: o.maxCost,
 	}
 	if o.cancelPrevious && (request.CI == nil || request.CI.Branch == "") {
 		return request, nil, exitf(exitUsage, "--cancel-previous needs to know the branch, and no CI tells it: set QGJOB_BRANCH")

@@ -98,7 +98,8 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
 		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
 		CI: r.CI, MaxFailures: r.MaxFailures, CancelPrevious: r.CancelPrevious,
-		Deadline: time.Duration(r.DeadlineSeconds) * time.Second, MaxCost: r.MaxCost,
+		QueueTimeout: time.Duration(r.QueueTimeoutSeconds) * time.Second,
+		Deadline:     time.Duration(r.DeadlineSeconds) * time.Second, MaxCost: r.MaxCost,
 		RepeatFailed: r.RepeatFailed, AllowUnmatched: r.AllowUnmatched,
 	}
 	if r.IdempotencyKey != "" {

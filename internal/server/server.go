@@ -116,6 +116,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { retainLoop(loopCtx, s.log, s.retain) })
+	loops.Go(func() { giveUpLoop(loopCtx, s.log, s.store.GiveUp) })
 	loops.Go(func() { calibrateLoop(loopCtx, s.log, s.store.Calibrate) })
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 

@@ -11,8 +11,8 @@ import (
 // runsLookedAt is how many of a branch's newest runs tell what failed last.
 const runsLookedAt = 5
 
-var insertFacts = newBulk("ititttttttt", `
-	insert into run_facts (run_seq, org_id, max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url)
+var insertFacts = newBulk("ititttttttti", `
+	insert into run_facts (run_seq, org_id, max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_until_ms)
 	{values}`)
 
 // ci is where a submission came from; nobody knows of one without.
@@ -26,12 +26,16 @@ func (s *Submission) ci() qgjob.CI {
 // addFacts collects the row of a new run's facts, where it has any.
 func (t *tx) addFacts(sub *submitCall, seq int64) {
 	sub.run.CI, sub.run.MaxFailures = sub.CI, sub.MaxFailures
-	if sub.CI == nil && sub.MaxFailures == 0 && len(sub.Jobs) == 1 {
+	if sub.CI == nil && sub.MaxFailures == 0 && sub.QueueTimeout == 0 && len(sub.Jobs) == 1 {
 		return
 	}
 	ci := sub.ci()
+	var queueUntil int64
+	if sub.QueueTimeout > 0 {
+		queueUntil = t.now + sub.QueueTimeout.Milliseconds()
+	}
 	t.facts = append(t.facts, []any{
-		seq, sub.OrgID, sub.MaxFailures, ci.System, ci.Repository, ci.Commit, ci.Branch, ci.PullRequest, ci.Actor, ci.Workflow, ci.URL,
+		seq, sub.OrgID, sub.MaxFailures, ci.System, ci.Repository, ci.Commit, ci.Branch, ci.PullRequest, ci.Actor, ci.Workflow, ci.URL, queueUntil,
 	})
 	if sub.CancelPrevious {
 		t.superseding = append(t.superseding, superseding{seq: seq, org: sub.OrgID, runID: sub.run.ID, CI: ci})
@@ -133,7 +137,7 @@ func (t *tx) stopFailed(ctx context.Context, runID string) error {
 	if err != nil || failures < most {
 		return err
 	}
-	return t.cancelRange(ctx, seq, jobs, qgjob.CauseRunStopped)
+	return t.cancelRange(ctx, seq, jobs, qgjob.CauseRunStopped, live)
 }
 
 // stopPrevious cancels what is left of the older runs of a branch and workflow. Runs that the same run of
@@ -156,34 +160,86 @@ func (t *tx) stopPrevious(ctx context.Context, s superseding) error {
 		return err
 	}
 	for _, i := range older {
-		if err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseSuperseded); err != nil {
+		if err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseSuperseded, live); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// cancelRange asks for the end of every job of a run that has none.
-func (t *tx) cancelRange(ctx context.Context, seq, jobs int64, cause qgjob.Cause) error {
+// cancelRange asks for the end of those jobs of a run that have none.
+func (t *tx) cancelRange(ctx context.Context, seq, jobs int64, cause qgjob.Cause, which func(*job) bool) error {
 	if err := t.flush(ctx); err != nil { // what is read is what the transaction has
 		return err
 	}
-	var live []*job
+	var found []*job
 	err := t.query(ctx, func(row scanner) error {
 		j, err := scanJob(row)
-		live = append(live, j)
+		found = append(found, j)
 		return err
 	}, `select `+jobColumns+` from jobs j, runs r where j.seq >= $1 and j.seq < $2 and j.state in ('queued', 'running') and r.seq = j.run_seq order by j.seq`, seq, seq+jobs)
 	if err != nil {
 		return err
 	}
-	for _, j := range live {
-		if err := t.cancel(t.own(j), cause); err != nil {
+	for _, j := range found {
+		if j = t.own(j); which(j) {
+			if err := t.cancel(j, cause); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// GiveUp cancels the jobs that no device has taken in the time that their run has in the queue. Any server may call it at
+// any time; it writes only when such a time has come.
+func (s *Store) GiveUp(ctx context.Context) error {
+	due := false
+	err := s.snapshot(ctx, func(query queryFunc) error {
+		now, err := s.readClock(query)
+		if err != nil {
+			return err
+		}
+		return query(func(row scanner) error {
+			due = true
+			return row.Scan(new(int64))
+		}, `select queue_until_ms from run_facts where queue_until_ms > 0 and queue_until_ms <= $1 limit 1`, now)
+	})
+	if err != nil || !due {
+		return err
+	}
+	return s.write(ctx, func(ctx context.Context, t *tx) error { return t.giveUp(ctx) })
+}
+
+// giveUp cancels the jobs that no device has taken within their run's time in the queue. A job that is tried again has been
+// taken.
+func (t *tx) giveUp(ctx context.Context) error {
+	type interval struct{ seq, jobs int64 }
+	var due []interval
+	err := t.query(ctx, func(row scanner) error {
+		var i interval
+		err := row.Scan(&i.seq, &i.jobs)
+		due = append(due, i)
+		return err
+	}, `
+		select r.seq, r.jobs from run_facts f, runs r
+		where f.queue_until_ms > 0 and f.queue_until_ms <= $1 and r.seq = f.run_seq order by f.queue_until_ms limit $2`, t.now, reapLimit)
+	if err != nil {
+		return err
+	}
+	for _, i := range due {
+		err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseQueueTimedOut, func(j *job) bool { return j.State == qgjob.Queued && j.StartedAt == nil })
+		if err != nil {
+			return err
+		}
+		if err := t.exec(ctx, `update run_facts set queue_until_ms = 0 where run_seq = $1`, i.seq); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func live(*job) bool { return true }
 
 // CancelRun asks for the end of every job of a run that has none yet. Cancel says what that does to each.
 func (s *Store) CancelRun(ctx context.Context, org, runID string) error {
@@ -197,7 +253,7 @@ func (s *Store) CancelRun(ctx context.Context, org, runID string) error {
 		if seq < 0 {
 			return noRun(runID)
 		}
-		return t.cancelRange(ctx, seq, jobs, qgjob.CauseCanceled)
+		return t.cancelRange(ctx, seq, jobs, qgjob.CauseCanceled, live)
 	})
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"qgjob"
 )
@@ -151,6 +152,45 @@ func TestCancelRun(t *testing.T) {
 		wantCode(t, q.CancelRun(t.Context(), "rival", run.ID), qgjob.CodeNotFound)
 		_, err = q.RunAttempts(t.Context(), "rival", run.ID)
 		wantCode(t, err, qgjob.CodeNotFound)
+		checkCounters(t, q)
+	})
+}
+
+func TestWhatNobodyTakesInTimeIsGivenUp(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1", "p2")
+		sub := submission("acme", "v1", "tests/a.spec.js", "tests/b.spec.js", "tests/c.spec.js")
+		sub.QueueTimeout = time.Minute
+		run := q.submitRun(sub)
+		patient := q.submit("v2", "tests/a.spec.js")[0]
+		taken := q.wait("w1", "p1", "p2")
+		left := 3
+		for _, a := range taken {
+			if a.Job.RunID == run.ID {
+				left--
+				q.report("w1", a.Lease, failed) // it waits again, and had a device in time
+			}
+		}
+		for _, late := range []bool{false, true} {
+			must(t, 0, q.GiveUp(t.Context()))
+			canceled := 0
+			for _, j := range q.run(run.ID).Jobs {
+				if j.State == qgjob.Canceled {
+					canceled++
+					if j.Cause != qgjob.CauseQueueTimedOut || j.StartedAt != nil {
+						t.Errorf("given up: %+v", j)
+					}
+				}
+			}
+			if want := map[bool]int{false: 0, true: left}[late]; canceled != want {
+				t.Fatalf("late %v: %d jobs given up, want %d", late, canceled, want)
+			}
+			q.shift.Add((61 * time.Second).Milliseconds())
+			q.poll(Poll{WorkerID: "w1"}) // is alive
+		}
+		if d := q.job(patient.ID); d.Job.State == qgjob.Canceled {
+			t.Errorf("another run's job is %s", d.Job.State)
+		}
 		checkCounters(t, q)
 	})
 }
