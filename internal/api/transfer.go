@@ -42,6 +42,13 @@ func (c *Client) UploadBuild(ctx context.Context, org, appVersion string, f File
 	return c.upload(ctx, "/v1/builds/"+escape(f.SHA256), url.Values{"org_id": {org}, "app_version_id": {appVersion}}, f)
 }
 
+// Builds returns the builds of an app version, newest first.
+func (c *Client) Builds(ctx context.Context, org, appVersion string) (BuildList, error) {
+	var builds BuildList
+	err := c.call(ctx, request{method: http.MethodGet, path: "/v1/builds", query: url.Values{"org_id": {org}, "app_version_id": {appVersion}}}, &builds)
+	return builds, err
+}
+
 // Build opens a build for reading. The caller closes it, and verifies its SHA-256.
 func (c *Client) Build(ctx context.Context, org, appVersion, sha256 string) (io.ReadCloser, error) {
 	return c.download(ctx, "/v1/builds/"+escape(sha256), url.Values{"org_id": {org}, "app_version_id": {appVersion}})

@@ -56,6 +56,22 @@ type BlobStored struct {
 	Size   int64  `json:"size" doc:"in bytes"`
 }
 
+// BuildList is the builds of an app version, newest first: GET /v1/builds.
+type BuildList struct {
+	Builds []Build `json:"builds" nullable:"false"`
+}
+
+// Build is an uploaded build.
+type Build struct {
+	SHA256      string    `json:"sha256"`
+	Platform    string    `json:"platform" enum:"android,ios"`
+	Package     string    `json:"package"`
+	VersionName string    `json:"version_name,omitempty"`
+	VersionCode int64     `json:"version_code,omitempty"`
+	Size        int64     `json:"size" doc:"in bytes"`
+	AddedAt     time.Time `json:"added_at,omitzero"`
+}
+
 // SubmitRequest makes a run: POST /v1/runs. 201 with the run when it was made, 200 when the idempotency
 // key names a run that exists.
 type SubmitRequest struct {

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/shogo82148/androidbinary"
@@ -35,6 +36,7 @@ type Info struct {
 	MinSDK      int    // API level; 1 where the build does not say
 	TargetSDK   int    // API level; MinSDK where the build does not say
 	Debuggable  bool
+	ABIs        []string // instruction sets that its native code is for, sorted; empty: it has none, and runs on any
 }
 
 // Parse reads the APK in a file. Every error has qgjob.CodeInvalid.
@@ -87,7 +89,21 @@ func read(r io.ReaderAt, size int64) (Info, error) {
 	if err != nil {
 		return Info{}, fmt.Errorf("is no APK that can be installed: its %s is damaged: %w", manifestName, err)
 	}
-	return describe(m)
+	info, err := describe(m)
+	info.ABIs = nativeFor(archive)
+	return info, err
+}
+
+// nativeFor lists the instruction sets that an APK has libraries for, which are below lib/<ABI>/.
+func nativeFor(archive *zip.Reader) []string {
+	var abis []string
+	for _, f := range archive.File {
+		if parts := strings.Split(f.Name, "/"); len(parts) == 3 && parts[0] == "lib" && strings.HasSuffix(parts[2], ".so") && !slices.Contains(abis, parts[1]) {
+			abis = append(abis, parts[1])
+		}
+	}
+	slices.Sort(abis)
+	return abis
 }
 
 func readManifest(archive *zip.Reader) ([]byte, error) {

@@ -145,3 +145,16 @@ func FuzzArchive(f *testing.F) {
 		}
 	})
 }
+
+func TestNativeCode(t *testing.T) {
+	content := makeZip(t, map[string]string{
+		"lib/x86_64/liba.so": "", "lib/arm64-v8a/liba.so": "", "lib/arm64-v8a/libb.so": "", "lib/notes.txt": "", "assets/lib/mips/liba.so": "", "lib/armeabi/readme": "",
+	})
+	archive, err := zip.NewReader(bytes.NewReader(content), int64(len(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"arm64-v8a", "x86_64"}, nativeFor(archive)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}

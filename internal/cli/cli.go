@@ -87,7 +87,7 @@ func (p *program) rootCommand() *cobra.Command {
 	flags.TextVar(&p.logLevel, "log-level", slog.LevelInfo, "least `level` of the log on stderr: debug, info, warn or error")
 	flags.BoolVar(&p.plain, "plain", false, "no colours and no live line, as when the output is no terminal")
 	for _, c := range []*cobra.Command{
-		p.submitCommand(), p.runCommand(), p.statusCommand(), p.waitCommand(), p.listCommand(), p.cancelCommand(), p.retryCommand(), p.explainCommand(), p.queueCommand(), p.orgCommand(), p.flakyCommand(), p.webhookCommand(), p.logsCommand(), p.artifactsCommand(),
+		p.submitCommand(), p.runCommand(), p.appCommand(), p.statusCommand(), p.waitCommand(), p.listCommand(), p.cancelCommand(), p.retryCommand(), p.explainCommand(), p.queueCommand(), p.orgCommand(), p.flakyCommand(), p.webhookCommand(), p.logsCommand(), p.artifactsCommand(),
 		p.workerCommand(), p.serverCommand(), p.devCommand(), p.devicesCommand(), p.phoneCommand(), p.simulateCommand(), p.exportCommand(), p.versionCommand(),
 	} {
 		root.AddCommand(c)

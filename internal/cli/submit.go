@@ -488,12 +488,12 @@ func (f *submitFiles) addBuild(path string) error {
 	if err != nil {
 		return exitf(exitUsage, "--app: %v", err)
 	}
-	stat, err := os.Stat(path)
-	if err != nil {
-		return exitf(exitUsage, "--app: %v", err)
-	}
-	f.build = api.File{SHA256: info.SHA256, Size: stat.Size(), Open: func() (io.ReadCloser, error) { return os.Open(path) }}
+	f.build = buildFile(path, info)
 	return nil
+}
+
+func buildFile(path string, info build.Info) api.File {
+	return api.File{SHA256: info.SHA256, Size: info.Size, Open: func() (io.ReadCloser, error) { return os.Open(path) }}
 }
 
 func (f *submitFiles) pack(ctx context.Context, dir string) (err error) {

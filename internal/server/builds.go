@@ -44,6 +44,35 @@ func (s *Server) known(ctx context.Context, in *buildInput) (blob.Key, error) {
 	return blob.Key{}, qgjob.Errorf(qgjob.CodeNotFound, "app version %s of organization %s has no build %s: upload it first", in.AppVersionID, in.OrgID, in.SHA256)
 }
 
+type buildsInput struct {
+	OrgID        string `query:"org_id" required:"true" doc:"organization"`
+	AppVersionID string `query:"app_version_id" required:"true" doc:"app version"`
+}
+
+type buildsOutput struct {
+	Body api.BuildList
+}
+
+func (s *Server) builds(ctx context.Context, in *buildsInput) (*buildsOutput, error) {
+	if err := principalOf(ctx).mayUse(in.OrgID); err != nil {
+		return nil, err
+	}
+	if err := qgjob.CheckID("app_version_id", in.AppVersionID); err != nil {
+		return nil, err
+	}
+	builds, err := s.store.Builds(ctx, in.OrgID, in.AppVersionID)
+	if err != nil {
+		return nil, err
+	}
+	out := &buildsOutput{Body: api.BuildList{Builds: make([]api.Build, len(builds))}}
+	for i, b := range builds {
+		out.Body.Builds[i] = api.Build{
+			SHA256: b.SHA256, Platform: b.Platform, Package: b.Package, VersionName: b.VersionName, VersionCode: b.VersionCode, Size: b.Size, AddedAt: b.AddedAt,
+		}
+	}
+	return out, nil
+}
+
 func (s *Server) hasBuild(ctx context.Context, in *buildInput) (*fileOutput, error) {
 	key, err := s.known(ctx, in)
 	if err != nil {
