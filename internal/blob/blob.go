@@ -2,15 +2,40 @@
 // artifacts (what an attempt left). A file is known by its organization, its kind and the SHA-256 of its bytes; a file that is there is
 // whole and has that hash, whatever was killed while it was written.
 //
-// Dir is the directory implementation. It knows nothing of HTTP or of the database: who may read what is
-// the server's to decide.
+// Dir keeps them in a directory, S3 in a bucket; both pass one suite. The package knows nothing of the server's HTTP or of the
+// database: who may read what is the server's to decide.
 package blob
 
 import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"syscall"
 	"time"
 
 	"qgjob"
 )
+
+// Store keeps files. All methods may be called concurrently.
+type Store interface {
+	// Put stores what r yields under the key. It is idempotent, and may be repeated. It refuses, and stores nothing of, bytes
+	// whose SHA-256 is not the key's (CodeInvalid), more than limit bytes (CodeTooLarge), and a file to which check
+	// says no; check is given the path of the whole, verified file before it gets its name, and may be nil.
+	Put(ctx context.Context, k Key, r io.Reader, limit int64, check func(path string) error) (Info, error)
+
+	// Open opens a stored file for reading. The caller closes it. One that is not there is CodeNotFound.
+	Open(ctx context.Context, k Key) (io.ReadSeekCloser, Info, error)
+
+	// Stat describes a stored file. One that is not there is CodeNotFound.
+	Stat(ctx context.Context, k Key) (Info, error)
+
+	// Remove removes a file that was stored, for the last time, before a moment. One that is not there, or is
+	// younger, is no error: somebody may be about to name it.
+	Remove(ctx context.Context, k Key, before time.Time) error
+}
 
 // Kind is what a file is.
 type Kind string
@@ -44,4 +69,71 @@ func (k Key) check() error {
 type Info struct {
 	Size     int64
 	StoredAt time.Time
+}
+
+// receive writes what r yields into a new file of a directory and verifies it, as Put promises. The caller discards it.
+func receive(ctx context.Context, dir string, k Key, r io.Reader, limit int64, check func(path string) error) (_ *os.File, size int64, err error) {
+	if err := k.check(); err != nil {
+		return nil, 0, err
+	}
+	f, err := os.CreateTemp(dir, "put-*")
+	if err != nil {
+		return nil, 0, storageError(err)
+	}
+	defer func() {
+		if err != nil {
+			discard(f)
+		}
+	}()
+	hash := sha256.New()
+	size, err = io.Copy(f, io.TeeReader(io.LimitReader(&contextReader{ctx, r}, limit+1), hash))
+	if err != nil {
+		return nil, 0, storageError(err)
+	}
+	if size > limit {
+		return nil, 0, qgjob.Errorf(qgjob.CodeTooLarge, "the %s is larger than %d bytes, which is the limit: nothing was stored", k.Kind, limit)
+	}
+	if sum := hex.EncodeToString(hash.Sum(nil)); sum != k.SHA256 {
+		return nil, 0, qgjob.Errorf(qgjob.CodeInvalid, "the %d bytes received have SHA-256 %s, not %s: nothing was stored; send the file again", size, sum, k.SHA256)
+	}
+	if check != nil {
+		if err := check(f.Name()); err != nil {
+			return nil, 0, err
+		}
+	}
+	return f, size, nil
+}
+
+// discard ends a file that receive made.
+func discard(f *os.File) {
+	_ = f.Close()           // closed before already where it matters
+	_ = os.Remove(f.Name()) // renamed away where it is kept
+}
+
+func notThere(k Key) error {
+	return qgjob.Errorf(qgjob.CodeNotFound, "organization %s has no %s %s: upload it first", k.OrgID, k.Kind, k.SHA256)
+}
+
+// storageError gives errors of disk and transfer their code; those of the caller's reader keep theirs.
+func storageError(err error) error {
+	if _, ok := errors.AsType[*qgjob.Error](err); ok {
+		return err
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		return qgjob.Errorf(qgjob.CodeUnavailable, "the server's disk is full: free space in its data directory and try again: %w", err)
+	}
+	return qgjob.Errorf(qgjob.CodeUnavailable, "the file could not be transferred or stored: try again: %w", err)
+}
+
+// contextReader ends a copy when its context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
 }

@@ -10,10 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
-
-	"qgjob"
 )
 
 // staleAfter is how old an unfinished file must be before OpenDir takes it for one of a dead process.
@@ -54,39 +51,13 @@ func OpenDir(root string) (*Dir, error) {
 	return d, nil
 }
 
-// Put stores what r yields under the key. It is idempotent. It refuses, and stores nothing of, bytes whose
-// SHA-256 is not the key's (CodeInvalid), more than limit bytes (CodeTooLarge), and a file to which check
-// says no; check is given the path of the whole, verified file before it gets its name, and may be nil.
-// When Put returns without error the file survives a power cut.
+// Put implements Store. When it returns without error the file survives a power cut.
 func (d *Dir) Put(ctx context.Context, k Key, r io.Reader, limit int64, check func(path string) error) (Info, error) {
-	if err := k.check(); err != nil {
+	f, _, err := receive(ctx, d.tmp(), k, r, limit, check)
+	if err != nil {
 		return Info{}, err
 	}
-	f, err := os.CreateTemp(d.tmp(), "put-*")
-	if err != nil {
-		return Info{}, storageError(err)
-	}
-	defer func() {
-		_ = f.Close()           // closed before already where it matters
-		_ = os.Remove(f.Name()) // renamed away on success
-	}()
-
-	hash := sha256.New()
-	size, err := io.Copy(f, io.TeeReader(io.LimitReader(&contextReader{ctx, r}, limit+1), hash))
-	if err != nil {
-		return Info{}, storageError(err)
-	}
-	if size > limit {
-		return Info{}, qgjob.Errorf(qgjob.CodeTooLarge, "the %s is larger than %d bytes, which is the limit: nothing was stored", k.Kind, limit)
-	}
-	if sum := hex.EncodeToString(hash.Sum(nil)); sum != k.SHA256 {
-		return Info{}, qgjob.Errorf(qgjob.CodeInvalid, "the %d bytes received have SHA-256 %s, not %s: nothing was stored; send the file again", size, sum, k.SHA256)
-	}
-	if check != nil {
-		if err := check(f.Name()); err != nil {
-			return Info{}, err
-		}
-	}
+	defer discard(f)
 	if err := d.commit(f, k); err != nil {
 		return Info{}, storageError(err)
 	}
@@ -111,7 +82,7 @@ func (d *Dir) commit(f *os.File, k Key) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// Open opens a stored file for reading. The caller closes it. One that is not there is CodeNotFound.
+// Open implements Store.
 func (d *Dir) Open(_ context.Context, k Key) (io.ReadSeekCloser, Info, error) {
 	if err := k.check(); err != nil {
 		return nil, Info{}, err
@@ -128,7 +99,7 @@ func (d *Dir) Open(_ context.Context, k Key) (io.ReadSeekCloser, Info, error) {
 	return f, Info{Size: info.Size(), StoredAt: info.ModTime()}, nil
 }
 
-// Stat describes a stored file. One that is not there is CodeNotFound.
+// Stat implements Store.
 func (d *Dir) Stat(_ context.Context, k Key) (Info, error) {
 	if err := k.check(); err != nil {
 		return Info{}, err
@@ -140,8 +111,7 @@ func (d *Dir) Stat(_ context.Context, k Key) (Info, error) {
 	return Info{Size: info.Size(), StoredAt: info.ModTime()}, nil
 }
 
-// Remove removes a file that was stored, for the last time, before a moment. One that is not there, or is
-// younger, is no error: somebody may be about to name it.
+// Remove implements Store.
 func (d *Dir) Remove(_ context.Context, k Key, before time.Time) error {
 	if err := k.check(); err != nil {
 		return err
@@ -168,20 +138,9 @@ func (d *Dir) path(k Key) string {
 
 func missing(k Key, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return qgjob.Errorf(qgjob.CodeNotFound, "organization %s has no %s %s: upload it first", k.OrgID, k.Kind, k.SHA256)
+		return notThere(k)
 	}
 	return storageError(err)
-}
-
-// storageError gives errors of disk and transfer their code; those of the caller's reader keep theirs.
-func storageError(err error) error {
-	if _, ok := errors.AsType[*qgjob.Error](err); ok {
-		return err
-	}
-	if errors.Is(err, syscall.ENOSPC) {
-		return qgjob.Errorf(qgjob.CodeUnavailable, "the server's disk is full: free space in its data directory and try again: %w", err)
-	}
-	return qgjob.Errorf(qgjob.CodeUnavailable, "the file could not be transferred or stored: try again: %w", err)
 }
 
 // makeDir makes a directory and its parents so that they survive a power cut.
@@ -207,17 +166,4 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// contextReader ends a copy when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }

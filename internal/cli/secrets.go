@@ -71,15 +71,19 @@ func secretKey(file, dataDir string) ([]byte, error) {
 	return key, nil
 }
 
+// makeSecretKey makes the key of a data directory, unless another server that shares it was faster.
 func makeSecretKey(path string) ([]byte, error) {
-	key := server.NewSecretKey()
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := os.CreateTemp(filepath.Dir(path), "secret-*.key")
 	if err == nil {
-		_, err = file.WriteString(hex.EncodeToString(key) + "\n")
+		defer os.Remove(file.Name())
+		_, err = file.WriteString(hex.EncodeToString(server.NewSecretKey()) + "\n")
 		err = errors.Join(err, file.Sync(), file.Close())
 	}
-	if err != nil {
+	if err == nil {
+		err = os.Link(file.Name(), path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, exitf(exitInfrastructure, "the key for secrets cannot be made: %v", err)
 	}
-	return key, nil
+	return secretKey(path, "")
 }

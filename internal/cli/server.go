@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"qgjob"
 	"qgjob/internal/blob"
 	"qgjob/internal/server"
 	"qgjob/internal/store"
@@ -32,6 +33,7 @@ type serverOptions struct {
 	keepDays    int
 	keepSize    int64 // GiB
 	keyFile     string
+	blobs       string // URL
 }
 
 func (p *program) serverCommand() *cobra.Command {
@@ -61,6 +63,7 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` of the database and of uploaded files (default XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	f.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL to use instead of SQLite; also QGJOB_DATABASE_URL")
 	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line")
+	f.StringVar(&o.blobs, "blobs", p.env("QGJOB_BLOBS"), "`URL` of a bucket for bundles, builds and artifacts, s3://bucket/prefix?region=REGION or s3://bucket?endpoint=https://HOST, with AWS's own variables for the credentials; also QGJOB_BLOBS (default a folder of the data directory)")
 	f.StringVar(&o.keyFile, "secret-key-file", p.env("QGJOB_SECRET_KEY_FILE"), "`file` of the key that encrypts runs' secrets, the same for all servers of a database; also QGJOB_SECRET_KEY_FILE (default secret.key in the data directory, made when it is not there)")
 	f.BoolVar(&o.byRule, "quarantine-flaky", false, "quarantine tests that were flaky on two code states or more, until they are stable again")
 	f.BoolVar(&o.privateHook, "webhook-allow-private", false, "let webhooks reach private networks and this machine")
@@ -133,9 +136,9 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 			return nil, err
 		}
 	}
-	blobs, err := blob.OpenDir(filepath.Join(o.dataDir, "blobs"))
+	blobs, err := o.openBlobs(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("data directory %s: %w", o.dataDir, err)
+		return nil, err
 	}
 	s.store, err = store.Open(ctx, store.Options{
 		Path: filepath.Join(o.dataDir, "qgjob.db"), DatabaseURL: o.databaseURL, Lease: o.lease, Logger: log,
@@ -158,6 +161,26 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 		return nil, exitf(exitInfrastructure, "%v", err)
 	}
 	return s, nil
+}
+
+// openBlobs opens what keeps the files.
+func (o *serverOptions) openBlobs(ctx context.Context) (blob.Store, error) {
+	dir := filepath.Join(o.dataDir, "blobs")
+	if o.blobs == "" {
+		blobs, err := blob.OpenDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("data directory %s: %w", o.dataDir, err)
+		}
+		return blobs, nil
+	}
+	blobs, err := blob.OpenS3(ctx, o.blobs, filepath.Join(dir, "tmp"))
+	switch {
+	case qgjob.ErrorCode(err) == qgjob.CodeInvalid:
+		return nil, exitf(exitUsage, "--blobs: %v", err)
+	case err != nil:
+		return nil, exitf(exitInfrastructure, "--blobs: %v", err)
+	}
+	return blobs, nil
 }
 
 func (o *serverOptions) tokens() ([]server.Token, error) {

@@ -38,7 +38,7 @@ const (
 // Options is what a server needs. Store, Blobs and Logger are required.
 type Options struct {
 	Store   *store.Store
-	Blobs   *blob.Dir
+	Blobs   blob.Store
 	Version string // of the program, as /health tells it
 	Logger  *slog.Logger
 	// QuarantineFlaky lets the rule quarantine tests that were flaky on two code states or more.
@@ -54,7 +54,7 @@ type Options struct {
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.
 type Server struct {
 	store     *store.Store
-	blobs     *blob.Dir
+	blobs     blob.Store
 	version   string
 	log       *slog.Logger
 	tokens    []Token
