@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"qgjob"
@@ -184,9 +185,40 @@ type classKey struct {
 
 // build makes a planner of a snapshot.
 func build(s Snapshot, now time.Time, live bool) *Planner {
+	return buildIn(&room{groupOf: make(map[groupKey]*group, len(s.Lanes))}, s, now, live)
+}
+
+// room is what a planner keeps its groups and lanes in: most of what making one costs.
+type room struct {
+	groups  []group
+	lanes   []lane
+	groupOf map[groupKey]*group
+	byIndex []*lane
+}
+
+// rooms are those of planners that made their one plan.
+var rooms = sync.Pool{New: func() any { return &room{groupOf: map[groupKey]*group{}} }}
+
+// fit makes room for so many lanes, each of a group of its own.
+func (m *room) fit(lanes int) {
+	if len(m.lanes) < lanes {
+		m.groups, m.lanes, m.byIndex = make([]group, lanes), make([]lane, lanes), make([]*lane, 0, lanes)
+	}
+}
+
+// forget keeps nothing but the room.
+func (m *room) forget() {
+	clear(m.groups)
+	clear(m.lanes)
+	clear(m.groupOf)
+	clear(m.byIndex[:cap(m.byIndex)])
+}
+
+func buildIn(m *room, s Snapshot, now time.Time, live bool) *Planner {
+	m.fit(len(s.Lanes))
 	p := &Planner{
 		now: now, epoch: now, bound: cmp.Or(s.Bound, DefaultBound), live: live,
-		devices: make(map[string]*device, len(s.Devices)), groups: make(map[groupKey]*group, len(s.Lanes)),
+		devices: make(map[string]*device, len(s.Devices)), groups: m.groupOf,
 		apps: make(map[appKey]*app, len(s.Devices)), orgs: map[string]*org{}, prefers: map[string][]*lane{},
 		byPool: map[poolKey]*pool{}, byClass: map[classKey]*class{}, overflows: map[string]*overflow{},
 		changes: heap[*group]{
@@ -194,8 +226,7 @@ func build(s Snapshot, now time.Time, live bool) *Planner {
 			place: func(g *group) *int { return &g.changing },
 		},
 	}
-	p.lanes = make([]*lane, 0, len(s.Lanes))
-	p.spareGroups, p.spareLanes = make([]group, len(s.Lanes)), make([]lane, len(s.Lanes))
+	p.lanes, p.spareGroups, p.spareLanes = m.byIndex[:0], m.groups, m.lanes
 	if live {
 		p.byLane = make(map[laneKey]*lane, len(s.Lanes))
 	}

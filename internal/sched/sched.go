@@ -103,5 +103,9 @@ type Assignment struct {
 // Plan gives free devices work: no device twice, no lane more jobs than it has. It does not depend on the
 // order of the snapshot's parts. docs/design.md tells the policy.
 func Plan(s Snapshot, now time.Time) []Assignment {
-	return build(s, now, false).Plan(now)
+	m := rooms.Get().(*room)
+	plan := buildIn(m, s, now, false).Plan(now)
+	m.forget()
+	rooms.Put(m)
+	return plan
 }
