@@ -46,13 +46,14 @@ type Options struct {
 	Tags       []string // of all its devices
 	Secrets    []string // the worker's own credentials, masked in all that attempts leave
 
-	Forever   bool          // go on after idle polls and after third failures
-	IdlePolls int           // polls that find nothing before an idle worker stops; default 5
-	IdleWait  time.Duration // how long each of them waits; default 2 s
-	Grace     time.Duration // how long running jobs may go on after the worker was told to stop; default 20 s
-	Limits    Limits
-	MinFree   int64                           // bytes of space that the disk of DataDir must have for a job to be taken; default 2 GB
-	Space     func(dir string) (int64, error) // free bytes; nil: asks the system
+	Forever     bool          // go on after idle polls and after third failures
+	IdlePolls   int           // polls that find nothing before an idle worker stops; default 5
+	IdleWait    time.Duration // how long each of them waits; default 2 s
+	Grace       time.Duration // how long running jobs may go on after the worker was told to stop; default 20 s
+	Limits      Limits
+	HealthEvery time.Duration                   // a device that had nothing to do for so long gets a health job; 0: none does
+	MinFree     int64                           // bytes of space that the disk of DataDir must have for a job to be taken; default 2 GB
+	Space       func(dir string) (int64, error) // free bytes; nil: asks the system
 
 	Out    io.Writer    // the texts of the contract
 	Logger *slog.Logger // everything else that an operator may want to know

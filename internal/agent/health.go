@@ -155,6 +155,45 @@ func (a *Agent) examineHealth(ctx context.Context, s *slot, session device.Sessi
 	}
 }
 
+// checkUp runs a health job on a device that had nothing to do for a while, so that what ails it is known before a job
+// meets it. One that fails climbs the ladder, short of a restart, and then goes into quarantine.
+func (a *Agent) checkUp(ctx context.Context, s *slot, session device.Session) {
+	a.mu.Lock()
+	held, busy := s.hold != nil, s.attempt != nil || s.trouble != ""
+	if !held && !busy {
+		s.mending = true
+		a.offer()
+	}
+	a.mu.Unlock()
+	switch {
+	case held:
+		a.examineHealth(ctx, s, session)
+		return
+	case busy:
+		return
+	}
+	defer func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		s.mending = false
+		a.offer()
+	}()
+	for rung := 0; ; rung++ {
+		bounded, cancel := context.WithTimeout(ctx, healthTime)
+		err := health(bounded, session)
+		cancel()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case rung == device.HealRungs-1:
+			a.quarantine(ctx, s, "its health check failed: "+err.Error())
+			return
+		}
+		a.o.Logger.Warn("a device failed its scheduled health check", "device", s.id, "error", err)
+		a.heal(ctx, s, session, rung)
+	}
+}
+
 // health is a health job: the device answers, its Appium runs, and makes and ends a session on it.
 func health(ctx context.Context, session device.Session) error {
 	if err := session.Check(ctx); err != nil {

@@ -136,3 +136,38 @@ func TestHealthCheckOnDemand(t *testing.T) {
 	k.out.wait(t, "Device P1 is in quarantine: its health check failed: device P1 does not answer", 1)
 	w.deviceIs("P1", qgjob.DeviceQuarantined)
 }
+
+// TestScheduledHealthChecks: what ails a device that has nothing to do is found before a job meets it, and mended where
+// that helps; one that is well again comes back by itself.
+func TestScheduledHealthChecks(t *testing.T) {
+	w := newWorld(t, 2*time.Second)
+	checks := make(chan string, 1)
+	appium := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case checks <- r.Method:
+		default:
+		}
+		io.WriteString(rw, `{"value":{"sessionId":"s1"}}`)
+	}))
+	defer appium.Close()
+	phones := newPhones("P1")
+	phones.appium = appium.URL
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, HealthEvery: 20 * time.Millisecond, Runner: specs{"tests/good.spec.js": passes}})
+	receive(t, checks)
+	if j := w.verdict(w.submit("tests/good.spec.js", 1)); j.State != qgjob.Passed || j.Attempts != 1 {
+		t.Errorf("a job between checks: %+v", j)
+	}
+	phones.sicken("P1", device.Failf(qgjob.CauseDeviceHung, "device P1 does not answer"))
+	k.out.wait(t, "Device P1 is in quarantine: its health check failed: device P1 does not answer", 1)
+	phones.mu.Lock()
+	if !slices.Equal(phones.healed, []int{0, 1}) {
+		t.Errorf("rungs climbed: %v", phones.healed)
+	}
+	phones.mu.Unlock()
+	w.deviceIs("P1", qgjob.DeviceQuarantined)
+	phones.sicken("P1", nil)
+	k.out.wait(t, "Device P1 takes work again.", 1)
+	if j := w.verdict(w.submit("tests/good.spec.js", 1)); j.State != qgjob.Passed {
+		t.Errorf("a job on the device that is well again: %+v", j)
+	}
+}

@@ -37,6 +37,12 @@ func (a *Agent) serve(ctx context.Context, s *slot) {
 	defer rest.Stop()
 	again := time.NewTicker(quarantineEvery)
 	defer again.Stop()
+	checks := a.o.HealthEvery > 0 && a.kind(s) != qgjob.TargetBrowserStack // whose sessions cost money
+	idle := time.NewTimer(a.o.HealthEvery)
+	defer idle.Stop()
+	if !checks {
+		idle.Stop()
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,6 +51,9 @@ func (a *Agent) serve(ctx context.Context, s *slot) {
 			a.examineHealth(ctx, s, session)
 		case <-again.C:
 			a.examineHealth(ctx, s, session)
+		case <-idle.C:
+			a.checkUp(ctx, s, session)
+			idle.Reset(a.o.HealthEvery)
 		case <-rest.C:
 			a.o.Runner.Rest(s.id)
 			a.release(ctx, s, session, "")
@@ -52,6 +61,9 @@ func (a *Agent) serve(ctx context.Context, s *slot) {
 			a.mend(ctx, s, session, a.run(ctx, at, session))
 			a.nurse(ctx, s, session)
 			rest.Reset(restAfter)
+			if checks {
+				idle.Reset(a.o.HealthEvery)
+			}
 		}
 	}
 }
@@ -88,6 +100,12 @@ func (a *Agent) open(ctx context.Context, s *slot) device.Session {
 		pause(ctx, openEvery)
 	}
 	return nil
+}
+
+func (a *Agent) kind(s *slot) qgjob.Target {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return s.info.Kind
 }
 
 func (a *Agent) serial(s *slot) string {

@@ -23,6 +23,7 @@ type textCause struct {
 // broke. The first that fits decides.
 var infrastructureTexts = []textCause{
 	{regexp.MustCompile(`BROWSERSTACK_QUEUE_SIZE_EXCEEDED|All parallel tests are currently in use`), qgjob.CauseCloudQueueFull},
+	{regexp.MustCompile(`BROWSERSTACK_INVALID_(DEVICE|OS)`), qgjob.CauseProjectInvalid}, // the config names a phone that BrowserStack has not
 	{regexp.MustCompile(`BrowserStack cannot be reached`), qgjob.CauseCloudUnreachable},
 	{regexp.MustCompile(`BrowserStack refuses`), qgjob.CauseCloudRefused},
 	{regexp.MustCompile(`BROWSERSTACK_(IDLE_TIMEOUT|SESSION_LIMIT)`), qgjob.CauseSessionDied},

@@ -115,7 +115,7 @@ func TestCausesOfClouds(t *testing.T) {
 		"[BROWSERSTACK_QUEUE_SIZE_EXCEEDED] All parallel tests are currently in use, including the queued tests.": qgjob.CauseCloudQueueFull,
 		"BrowserStack cannot be reached at hub.browserstack.com: connect: ECONNREFUSED":                           qgjob.CauseCloudUnreachable,
 		"BrowserStack refuses the credentials (status 401: Unauthorized)":                                         qgjob.CauseCloudRefused,
-		"[BROWSERSTACK_INVALID_DEVICE] Could not find device":                                                     qgjob.CauseSessionNotCreated,
+		"[BROWSERSTACK_INVALID_DEVICE] Could not find device":                                                     qgjob.CauseProjectInvalid,
 	} {
 		if got := creationCause(text); got != want {
 			t.Errorf("%q is %s, want %s", text, got, want)

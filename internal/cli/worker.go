@@ -27,6 +27,7 @@ type workerOptions struct {
 
 	emulators    emulatorOptions
 	browserstack browserstackOptions
+	healthEvery  time.Duration
 	minFree      float64 // GB
 	limits       agent.Limits
 }
@@ -64,6 +65,7 @@ Jobs that came without a bundle run in the test project of the current directory
 	o.emulators.flags(f)
 	o.browserstack.flags(f)
 	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
+	f.DurationVar(&o.healthEvery, "health-every", time.Hour, "check a phone or emulator that had nothing to do for so long; 0 for never")
 	f.DurationVar(&o.limits.Setup, "setup-timeout", 10*time.Minute, "limit of an attempt's setup: packages, install, Appium")
 	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included")
 	f.DurationVar(&o.limits.Silence, "silence-timeout", 10*time.Minute, "limit of the time in which a run prints nothing and asks nothing of its device")
@@ -91,6 +93,9 @@ func (o *workerOptions) parse(p *program) (err error) {
 		if r, err := qgjob.ParseRequirement("tag=" + tag); err != nil || len(r.Tags) != 1 || r.Tags[0] != tag {
 			return exitf(exitUsage, "--tag %q is no word: no commas, no comparisons, no space at its ends", tag)
 		}
+	}
+	if o.healthEvery != 0 && o.healthEvery < time.Minute {
+		return exitf(exitUsage, "--health-every must be at least 1m, or 0 for never")
 	}
 	if o.minFree < 0 || o.limits.Setup < 0 || o.limits.Test < 0 || o.limits.Silence < 0 || o.limits.Deadline < 0 {
 		return exitf(exitUsage, "--min-free and the time-outs cannot be negative")
@@ -145,7 +150,7 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	return agent.Options{
 		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
 		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever, Tags: o.tags, Secrets: []string{p.env("QGJOB_TOKEN"), p.env("BROWSERSTACK_ACCESS_KEY")},
-		MinFree: int64(o.minFree * 1e9), Limits: o.limits, Out: p.stdout, Logger: log,
+		MinFree: int64(o.minFree * 1e9), HealthEvery: o.healthEvery, Limits: o.limits, Out: p.stdout, Logger: log,
 	}, nil
 }
 
