@@ -25,6 +25,27 @@ const (
 	ArtifactScreen      = "screen.png" // the device's screen after a test that did not pass
 )
 
+// Video says of which attempts the recording of the device's screen is kept, in Playwright's words.
+type Video string
+
+// The ways to record.
+const (
+	VideoOff             Video = "" // no recording
+	VideoOn              Video = "on"
+	VideoRetainOnFailure Video = "retain-on-failure"
+)
+
+// ParseVideo reads off, on or retain-on-failure; empty is off.
+func ParseVideo(s string) (Video, error) {
+	switch v := Video(s); v {
+	case VideoOff, "off":
+		return VideoOff, nil
+	case VideoOn, VideoRetainOnFailure:
+		return v, nil
+	}
+	return VideoOff, Errorf(CodeInvalid, "video %q is unknown: use off, on or retain-on-failure", s)
+}
+
 // MaxArtifactName is how many bytes an artifact's name may have.
 const MaxArtifactName = 100
 

@@ -21,6 +21,7 @@ type Job struct {
 	BuildSHA256  string `json:"build_sha256,omitempty" doc:"the build to install; empty: the one that the project's config names"`
 	Project      string `json:"project,omitempty" doc:"Playwright project to run; empty: the one whose provider fits the device"`
 	ConfigPath   string `json:"config_path,omitempty" doc:"AppWright config, relative to the test project; empty: appwright.config.ts or .js"`
+	Video        Video  `json:"video,omitempty" enum:"on,retain-on-failure" doc:"whether the screen of its device is recorded"`
 	Environment  bool   `json:"environment,omitempty" doc:"its run has variables for its tests"`
 
 	State   JobState `json:"state" enum:"queued,running,canceling,passed,failed,errored,canceled" doc:"passed, failed, errored and canceled are verdicts"`

@@ -74,6 +74,36 @@ type chronicle struct {
 	appium  stretch
 	app     string // package of the app under test
 	mark    string // of the device's log; "" when it could not be had
+	film    device.Film
+	video   qgjob.Video
+}
+
+// filmTime bounds the end of a recording and its way from the device.
+const filmTime = time.Minute
+
+// record begins to record the screen, where that is asked for and the device can.
+func (c *chronicle) record(ctx context.Context, video qgjob.Video) error {
+	filmer, ok := c.session.(device.Filmer)
+	if video == qgjob.VideoOff || !ok {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, chronicleTime)
+	defer cancel()
+	film, err := filmer.Film(bounded)
+	c.film, c.video = film, video
+	return err
+}
+
+// cut ends the recording and keeps it in a directory, if there is one.
+func (c *chronicle) cut(ctx context.Context, dir string) error {
+	if c.film == nil {
+		return nil
+	}
+	film := c.film
+	c.film = nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), filmTime)
+	defer cancel()
+	return film.End(ctx, dir)
 }
 
 // begin notes where the logs are now.
@@ -96,6 +126,11 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	if !ok {
 		return errors.Join(errs...)
 	}
+	kept := dir
+	if passed && c.video == qgjob.VideoRetainOnFailure {
+		kept = ""
+	}
+	errs = append(errs, c.cut(ctx, kept))
 	bounded, cancel := context.WithTimeout(ctx, chronicleTime)
 	defer cancel()
 	if c.mark != "" {

@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"qgjob"
+	"qgjob/internal/api"
 	"qgjob/internal/device"
 )
 
@@ -123,5 +125,61 @@ func TestCrashIsReadFromTheDevicesLog(t *testing.T) {
 	}
 	if got := crash(filepath.Join(t.TempDir(), "none"), "com.example.shop"); got != "" {
 		t.Errorf("of no log it told %q", got)
+	}
+}
+
+// filming is a driver whose devices record their screens.
+type filming struct{ *phones }
+
+func (d filming) Open(ctx context.Context, serial string) (device.Session, error) {
+	s, err := d.phones.Open(ctx, serial)
+	if err != nil {
+		return nil, err
+	}
+	return filmed{s.(*session)}, nil
+}
+
+type filmed struct{ *session }
+
+func (filmed) Film(context.Context) (device.Film, error) { return film{}, nil }
+
+type film struct{}
+
+func (film) End(_ context.Context, dir string) error {
+	if dir == "" {
+		return nil
+	}
+	return os.WriteFile(filepath.Join(dir, "video-01.mp4"), []byte("a film"), 0o600)
+}
+
+func TestVideosAreKeptAsAsked(t *testing.T) {
+	w := newWorld(t, 0)
+	phones := newPhones("P1")
+	phones.appiumLog = filepath.Join(t.TempDir(), "appium.log")
+	w.start(Options{Drivers: []device.Driver{filming{phones}}, Forever: true, Runner: specs{"tests/good.spec.js": passes, "tests/bad.spec.js": fails}})
+	for _, c := range []struct {
+		video, spec string
+		kept        bool
+	}{
+		{"", "tests/bad.spec.js", false},
+		{"off", "tests/bad.spec.js", false},
+		{"on", "tests/good.spec.js", true},
+		{"on", "tests/bad.spec.js", true},
+		{"retain-on-failure", "tests/good.spec.js", false},
+		{"retain-on-failure", "tests/bad.spec.js", true},
+	} {
+		run, err := w.client.Submit(t.Context(), api.SubmitRequest{OrgID: "qualgent", AppVersionID: "xyz123", Video: c.video, Jobs: []api.JobSpec{{TestPath: c.spec}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := run.Jobs[0].ID
+		w.verdict(id)
+		list, err := w.client.Artifacts(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if kept := slices.ContainsFunc(list.Artifacts, func(a qgjob.Artifact) bool { return a.Name == "video-01.mp4" }); kept != c.kept {
+			t.Errorf("video %q of %s: kept %v", c.video, c.spec, kept)
+		}
 	}
 }

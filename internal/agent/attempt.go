@@ -132,6 +132,11 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 
 	var seen chronicle
 	seen.begin(at.ctx, session)
+	defer func() { // of an attempt whose chronicle nobody wants
+		if err := seen.cut(ctx, ""); err != nil {
+			a.o.Logger.Info("a recording could not be ended", "attempt", at.AttemptID, "error", err)
+		}
+	}()
 	verdict := a.execute(at, session, dir, log, &seen)
 	result = verdict.Result
 	kept := filepath.Join(dir, artifactsName)
@@ -191,6 +196,9 @@ func (a *Agent) execute(at *attempt, session device.Session, dir string, log io.
 		return Verdict{Result: ended(a.overdue(setting, err), report)}
 	}
 	seen.appium, seen.app = beginStretch(r.setup.Endpoint.LogPath), r.setup.Build.Package
+	if err := seen.record(at.ctx, at.Job.Video); err != nil {
+		fmt.Fprintf(log, "[qgjob] the screen is not recorded: %v\n", err)
+	}
 	began := time.Now()
 	verdict, err := a.perform(setting, at, session, r, log, &report)
 	report.Tests, report.RunMS = verdict.Report.Tests, time.Since(began).Milliseconds()

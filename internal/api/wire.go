@@ -91,6 +91,7 @@ type SubmitRequest struct {
 
 	CI                  *qgjob.CI `json:"ci,omitempty" doc:"where the run comes from; it does not tell requests under one key apart"`
 	MaxFailures         int       `json:"max_failures,omitempty" minimum:"0" doc:"stop the run once so many of its jobs failed or errored; 0: never"`
+	Video               string    `json:"video,omitempty" enum:"off,on,retain-on-failure" doc:"record the screens of phones and emulators, of each attempt or of those that do not pass; default off. BrowserStack records by itself"`
 	QueueTimeoutSeconds int64     `json:"queue_timeout_seconds,omitempty" minimum:"0" maximum:"2592000" doc:"cancel the jobs that no device has taken so long after the submit, for cause queue_timed_out; 0: they wait"`
 	DeadlineSeconds     int64     `json:"deadline_seconds,omitempty" minimum:"0" maximum:"604800" doc:"jobs that their own devices are expected to end later than so long after the submit may run on BrowserStack, as far as the budgets go; 0: none does"`
 	MaxCost             float64   `json:"max_cost,omitempty" minimum:"0" maximum:"1000000000" doc:"what that may cost, in the unit of the price of a minute; 0: as the organization's budget has it"`

@@ -37,6 +37,7 @@ type submitOptions struct {
 	deadline            time.Duration
 	maxCost             float64
 	queueTimeout        time.Duration
+	video               string
 	environment         environmentOptions
 	cancelPrevious      bool
 	wait, noWait        bool
@@ -127,6 +128,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.IntVar(&o.shards, "shard", 0, "split each spec into so many jobs, for specs of very many tests")
 	f.BoolVar(&o.failFast, "fail-fast", false, "stop the run at its first job that fails: the same as --max-failures=1")
 	f.IntVar(&o.maxFailures, "max-failures", 0, "stop the run once so many of its jobs failed (default never)")
+	f.StringVar(&o.video, "video", "off", "record the screens of phones and emulators: off, on, or retain-on-failure")
 	f.DurationVar(&o.queueTimeout, "queue-timeout", 0, "cancel the jobs that no device has taken after so long (default they wait; with --wait this exits 21)")
 	f.DurationVar(&o.deadline, "deadline", 0, "run jobs on BrowserStack that own devices are expected to end later than so long from now, as far as the budget goes")
 	f.Float64Var(&o.maxCost, "max-cost", 0, "what --deadline may cost, in the unit of the workers' price of a minute (default: as the organization's budget has it)")
@@ -145,6 +147,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	p.connectionFlags(f, &o.connection)
 	cmd.MarkFlagsMutuallyExclusive("bundle", "no-bundle")
 	cmd.MarkFlagsMutuallyExclusive("fail-fast", "max-failures")
+	completeWords(cmd, "video", "off", qgjob.VideoOn, qgjob.VideoRetainOnFailure)
 	completeWords(cmd, "target", qgjob.TargetDevice, qgjob.TargetEmulator, qgjob.TargetBrowserStack)
 }
 
@@ -385,9 +388,14 @@ func (o *submitOptions) afterSubmit(ctx context.Context, p *program, run qgjob.R
 
 // prepare makes the request and the files that travel with it.
 func (o *submitOptions) prepare(ctx context.Context, p *program) (_ api.SubmitRequest, _ *submitFiles, err error) {
+	video, err := qgjob.ParseVideo(o.video)
+	if err != nil {
+		return api.SubmitRequest{}, nil, exitf(exitUsage, "--video: %v", err)
+	}
 	request := api.SubmitRequest{
 		OrgID: o.orgID, AppVersionID: o.appVersionID, Project: o.project, ConfigPath: o.config,
 		CI: p.ciFacts(), MaxFailures: o.maxFailures, CancelPrevious: o.cancelPrevious, AllowUnmatched: o.allowUnmatched,
+		Video:               string(video),
 		QueueTimeoutSeconds: int64(o.queueTimeout.Round(time.Second) / time.Second),
 		DeadlineSeconds:     int64(o.deadline.Round(time.Second) / time.Second), MaxCost: o.maxCost,
 	}

@@ -141,6 +141,19 @@ type Chronicler interface {
 	Screen(ctx context.Context, w io.Writer) error
 }
 
+// Filmer is an optional interface of a Session.
+type Filmer interface {
+	// Film begins to record the screen. What hinders it says nothing of the device's health.
+	Film(ctx context.Context) (Film, error)
+}
+
+// Film is a recording of a device's screen. It goes on beside whatever else its session does.
+type Film interface {
+	// End ends the recording, writes what there is of it into a directory, in files video-01.mp4 and on, and removes it
+	// from the device. Without a directory it is only removed. It is called once, and waits for the device as long as ctx lets it.
+	End(ctx context.Context, dir string) error
+}
+
 // ErrInUse is wrapped by the Failure of Driver.Open for a device that somebody else has open.
 var ErrInUse = errors.New("device is in use by another worker")
 

@@ -59,6 +59,7 @@ type Phone struct {
 	orientation     string
 	ledger          Ledger
 	logcat          logcat
+	recordings      map[string]chan struct{} // of the screen, by file; closed to end one
 	boot            boot
 }
 

@@ -17,7 +17,7 @@ func shellCommands() map[string]func(*call) int {
 	nothing := func(*call) int { return 0 }
 	return map[string]func(*call) int{
 		"am": shellAM, "pm": shellPM, "cmd": shellCmd, "monkey": shellMonkey, "dumpsys": shellDumpsys,
-		"logcat": shellLogcat, "screencap": shellScreencap, "input": shellInput, "reboot": shellReboot,
+		"logcat": shellLogcat, "screencap": shellScreencap, "screenrecord": shellScreenrecord, "pkill": shellPkill, "input": shellInput, "reboot": shellReboot,
 		"getprop": shellGetprop, "setprop": shellSetprop, "settings": shellSettings, "wm": shellWM,
 		"ps": shellPS, "pidof": shellPidof, "pgrep": shellPgrep, "kill": shellKill,
 		"ls": shellLS, "stat": shellStat, "rm": shellRM, "mkdir": shellMkdir, "touch": shellTouch, "cat": shellCat, "df": shellDF,

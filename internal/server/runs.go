@@ -91,6 +91,10 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 			return store.Submission{}, err
 		}
 	}
+	video, err := qgjob.ParseVideo(r.Video)
+	if err != nil {
+		return store.Submission{}, err
+	}
 	if err := checkDeadline(r, jobs); err != nil {
 		return store.Submission{}, err
 	}
@@ -98,6 +102,7 @@ func submission(r api.SubmitRequest) (store.Submission, error) {
 		OrgID: r.OrgID, AppVersionID: r.AppVersionID, Jobs: jobs,
 		BundleSHA256: r.BundleSHA256, BuildSHA256: r.BuildSHA256, Project: r.Project, ConfigPath: config,
 		CI: r.CI, MaxFailures: r.MaxFailures, CancelPrevious: r.CancelPrevious,
+		Video:        video,
 		QueueTimeout: time.Duration(r.QueueTimeoutSeconds) * time.Second,
 		Deadline:     time.Duration(r.DeadlineSeconds) * time.Second, MaxCost: r.MaxCost,
 		RepeatFailed: r.RepeatFailed, AllowUnmatched: r.AllowUnmatched,
@@ -144,7 +149,7 @@ func checkFacts(r api.SubmitRequest) error {
 // bodyHash tells submits under one key apart: by what is asked for, however it is spelled, defaults filled
 // in. Keys outlive an upgrade of the server, so that a field that is left out must not count.
 func bodyHash(r api.SubmitRequest, sub store.Submission) (string, error) {
-	r.IdempotencyKey, r.ConfigPath, r.CI = "", sub.ConfigPath, nil
+	r.IdempotencyKey, r.ConfigPath, r.CI, r.Video = "", sub.ConfigPath, nil, string(sub.Video)
 	r.Jobs = make([]api.JobSpec, len(sub.Jobs))
 	for i, j := range sub.Jobs {
 		r.Jobs[i] = api.JobSpec{TestPath: j.TestPath, Shard: j.Shard, Priority: &j.Priority, Target: string(j.Target), Requires: j.Requires}

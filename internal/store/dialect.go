@@ -144,6 +144,8 @@ func text(v any) string {
 		s = string(v)
 	case qgjob.DeviceState:
 		s = string(v)
+	case qgjob.Video:
+		s = string(v)
 	default:
 		panic(fmt.Sprintf("store: %T is no text of a statement", v))
 	}
@@ -170,6 +172,8 @@ func textOf(dest any) (*string, error) {
 	case *qgjob.Cause:
 		return (*string)(d), nil
 	case *qgjob.DeviceState:
+		return (*string)(d), nil
+	case *qgjob.Video:
 		return (*string)(d), nil
 	}
 	return nil, fmt.Errorf("store: no text is read into %T", dest)

@@ -26,7 +26,7 @@ type job struct {
 
 const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
-	r.bundle_sha256, r.build_sha256, r.project, r.config_path, r.environment,
+	r.bundle_sha256, r.build_sha256, r.project, r.config_path, r.environment, r.video,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
 	j.prefer_device, j.avoid_device, j.events, j.shard, j.requires, j.expected_ms, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
@@ -35,7 +35,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	j := &job{}
 	var submitted, started, ended int64
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
-		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath, &j.Environment,
+		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath, &j.Environment, &j.Video,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
 		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Requires, &j.expectedMS, &j.Quarantined, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {

@@ -180,7 +180,7 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 	run := &sub.run
 	t.runs = append(t.runs, []any{
 		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID, sub.IdempotencyKey, sub.BodyHash,
-		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now, !sub.Environment.empty(),
+		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now, !sub.Environment.empty(), sub.Video,
 	})
 	t.addFacts(sub, seq)
 	t.addOverflow(sub, seq)
@@ -190,7 +190,7 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 		j := &job{seq: seq + int64(i), runSeq: seq, fresh: true, expectedMS: t.b.expectedRun(sub.OrgID, spec.TestPath).Milliseconds(), Job: qgjob.Job{
 			ID: t.newID(), RunID: run.ID, OrgID: run.OrgID, AppVersionID: run.AppVersionID,
 			TestPath: spec.TestPath, Shard: spec.Shard, Priority: spec.Priority, Target: spec.Target, Requires: spec.Requires,
-			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath, Environment: !sub.Environment.empty(),
+			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath, Environment: !sub.Environment.empty(), Video: sub.Video,
 			SubmittedAt: run.SubmittedAt,
 		}}
 		if err := t.move(j, qgjob.Submit, qgjob.Event{}); err != nil {

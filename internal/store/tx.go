@@ -252,9 +252,9 @@ func (t *tx) ageHeadless(ctx context.Context) error {
 }
 
 var (
-	insertRuns = newBulk("ittttttttttiib", `
+	insertRuns = newBulk("ittttttttttiibt", `
 		insert into runs (seq, id, org_id, app_version_id, previous_id, idempotency_key, body_hash,
-			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms, environment)
+			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms, environment, video)
 		{values}`)
 	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
 	insertJobs = newBulk("ititttittttbiiittiiitti", `

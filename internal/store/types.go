@@ -30,6 +30,7 @@ type Submission struct {
 
 	CI             *qgjob.CI
 	Environment    Environment
+	Video          qgjob.Video
 	QueueTimeout   time.Duration // jobs that no device has taken by then are canceled; 0: they wait
 	MaxFailures    int           // 0: the run never stops
 	Deadline       time.Duration // from the submit; beyond it the jobs may run on a cloud's devices. 0: it has none

@@ -220,38 +220,52 @@ func (w *writer) try(batch []*call, planning bool) error {
 	t := newTx(w, planning)
 	t.b, w.board = w.board, nil // what is known when the transaction fails is read anew
 	if err := w.run(ctx, t, batch); err != nil {
-		if rollback := w.session.rollback(ctx); rollback != nil {
-			w.drop()
-		}
-		if _, ok := errors.AsType[*qgjob.Error](err); ok {
-			return err
-		}
-		return w.d.translate(err)
+		return w.undo(ctx, err)
 	}
 	return w.commit(ctx, t, len(batch))
 }
 
-// run does the batch's work. A panic spoils the transaction as an error does: a request that meets a defect is
+// undo ends a transaction that failed.
+func (w *writer) undo(ctx context.Context, err error) error {
+	if rollback := w.session.rollback(ctx); rollback != nil {
+		w.drop()
+	}
+	if _, ok := errors.AsType[*qgjob.Error](err); ok {
+		return err
+	}
+	return w.d.translate(err)
+}
+
+// guard turns a panic into an error. It spoils the transaction as an error does: a request that meets a defect is
 // refused, and a worker that sends it again and again takes nobody else's queue down with it.
-func (w *writer) run(ctx context.Context, t *tx, batch []*call) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &qgjob.Error{
-				Code: qgjob.CodeInternal, Message: "the server met a defect and changed nothing",
-				Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
-			}
+func guard(err *error) {
+	if p := recover(); p != nil {
+		*err = &qgjob.Error{
+			Code: qgjob.CodeInternal, Message: "the server met a defect and changed nothing",
+			Err: fmt.Errorf("panic: %v\n%s", p, debug.Stack()),
 		}
-	}()
+	}
+}
+
+// run does the batch's work.
+func (w *writer) run(ctx context.Context, t *tx, batch []*call) (err error) {
+	defer guard(&err)
 	if err := t.begin(ctx, batch); err != nil {
 		return err
 	}
 	return w.steps(ctx, t, batch)
 }
 
+// write writes what the batch changed, and commits it.
+func (w *writer) write(ctx context.Context, t *tx, topics []string) (version int64, err error) {
+	defer guard(&err)
+	return w.session.commit(ctx, t.collected(), topics)
+}
+
 func (w *writer) commit(ctx context.Context, t *tx, requests int) error {
 	topics := t.topicList()
 	w.wakes.idle.Store(t.idle)
-	version, err := w.session.commit(ctx, t.collected(), topics)
+	version, err := w.write(ctx, t, topics)
 	switch {
 	case err == nil:
 	case errors.Is(err, errUnknown):
@@ -266,10 +280,7 @@ func (w *writer) commit(ctx context.Context, t *tx, requests int) error {
 		}
 	default:
 		w.wakes.idle.Store(false)
-		if rollback := w.session.rollback(ctx); rollback != nil {
-			w.drop()
-		}
-		return w.d.translate(err)
+		return w.undo(ctx, err)
 	}
 	t.b.version = version
 	w.board = t.b

@@ -101,8 +101,14 @@ func TestADefectRefusesItsRequestOnly(t *testing.T) {
 				panic("a defect")
 			}), qgjob.CodeInternal)
 		})
+		wg.Go(func() { // one that shows when its rows are written
+			wantCode(t, q.write(ctx, func(_ context.Context, t *tx) error {
+				t.ends = append(t.ends, []any{struct{}{}, "", "", "", "", "", "", 0, int64(0)})
+				return nil
+			}), qgjob.CodeInternal)
+		})
 		wg.Go(func() { q.submit("v1", "tests/b.spec.js") })
-		q.queued(2)
+		q.queued(3)
 		release()
 		wg.Wait()
 		if st := first(q.Stats(ctx)); st.Jobs[qgjob.Queued] != 2 {

@@ -110,6 +110,11 @@ func (s *avdSession) Check(ctx context.Context) error {
 
 // Release implements device.Session.
 func (s *avdSession) Release(ctx context.Context) error {
+	return s.releaseBy(func(inner *session) error { return inner.Release(ctx) })
+}
+
+// releaseBy makes a running emulator ready for the next job, and lets it stop when none comes.
+func (s *avdSession) releaseBy(release func(*session) error) error {
 	if err := s.use(); err != nil {
 		return err
 	}
@@ -126,7 +131,7 @@ func (s *avdSession) Release(ctx context.Context) error {
 	s.mu.Lock()
 	s.idle = time.AfterFunc(s.e.opts.IdleTime, s.stopIdle)
 	s.mu.Unlock()
-	return inner.Release(ctx)
+	return release(inner)
 }
 
 // Close implements device.Session.

@@ -48,6 +48,7 @@ var (
 	_ device.Chronicler = (*session)(nil)
 	_ device.Holder     = (*session)(nil)
 	_ device.Keeper     = (*session)(nil)
+	_ device.Filmer     = (*session)(nil)
 )
 
 func newSession(d *Driver, serial string, held *device.Held) (*session, error) {

@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"image/png"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +94,8 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"DeviceTellsItsLog", deviceLog},
+		{"ScreenIsRecorded", recorded},
+		{"RecordingIsNoHarm", recordingOfALostDevice},
 		{"DeviceIsMended", mended},
 		{"EndpointSurvivesKill", killedServer},
 	}
@@ -500,6 +504,65 @@ func deviceLog(t *testing.T, h Harness) {
 	}
 	if _, err := png.Decode(&screen); err != nil {
 		t.Errorf("the screen is no picture: %v", err)
+	}
+}
+
+// recorded begins a recording and keeps it, and another one and does not.
+func recorded(t *testing.T, h Harness) {
+	s := open(t, h, h.Driver())
+	f, ok := s.(device.Filmer)
+	if !ok {
+		return // others record it, or nobody
+	}
+	prepare(t, s, h.Builds[0])
+	for _, keep := range []bool{true, false, true} {
+		film, err := f.Film(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Check(t.Context()); err != nil {
+			t.Errorf("while it records: %v", err)
+		}
+		dir := t.TempDir()
+		to := ""
+		if keep {
+			to = dir
+		}
+		if err := film.End(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, "video-01.mp4"))
+		if keep != (err == nil) || keep && !bytes.Contains(data[:min(len(data), 12)], []byte("ftyp")) {
+			t.Errorf("keep %v: %q, %v", keep, data, err)
+		}
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 1 {
+			t.Errorf("keep %v: %d files, %v", keep, len(entries), err)
+		}
+	}
+	if err := s.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// recordingOfALostDevice ends a recording of a device that is not there any more: an error, soon, and nothing else.
+func recordingOfALostDevice(t *testing.T, h Harness) {
+	s := open(t, h, h.Driver())
+	f, ok := s.(device.Filmer)
+	if !ok {
+		return
+	}
+	prepare(t, s, h.Builds[0])
+	film, err := f.Film(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Phone.Hurt(Trouble{Offline: true})
+	dir := t.TempDir()
+	if err := film.End(t.Context(), dir); err == nil {
+		t.Error("the recording of a device that is gone ends without an error")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("it left %d files, %v", len(entries), err)
 	}
 }
 
