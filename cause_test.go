@@ -1,0 +1,34 @@
+package qgjob
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestCausesAreDocumented compares docs/causes.md with the table in cause.go.
+func TestCausesAreDocumented(t *testing.T) {
+	var rows []string
+	for _, c := range slices.Sorted(maps.Keys(causes)) {
+		follows := "tried again, within its budget"
+		switch {
+		case c.Final():
+			follows = "`errored` at once: no other device mends it"
+		case c.Free():
+			follows = "runs again, at no cost"
+		case slices.Contains([]Cause{CauseCanceled, CauseRunStopped, CauseSuperseded, CauseQueueTimedOut}, c):
+			follows = "`canceled`"
+		}
+		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", c, follows, c.Advice()))
+	}
+	page, err := os.ReadFile("docs/causes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := strings.Join(rows, "\n"); !strings.Contains(string(page), "\n"+want+"\n") {
+		t.Errorf("docs/causes.md does not hold these rows:\n%s", want)
+	}
+}
