@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 	"unicode"
@@ -72,22 +71,6 @@ func checkTest(ctx context.Context, org, testPath, title string) (string, error)
 		return "", qgjob.Errorf(qgjob.CodeInvalid, "title %q holds control characters", title)
 	}
 	return qgjob.CleanTestPath(testPath)
-}
-
-// reviewLoop reviews until the context ends.
-func reviewLoop(ctx context.Context, log *slog.Logger, review func(context.Context) error) {
-	every := time.NewTicker(reviewEvery)
-	defer every.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-every.C:
-		}
-		if err := review(ctx); err != nil && ctx.Err() == nil {
-			log.Error("the quarantined tests cannot be reviewed", "error", err)
-		}
-	}
 }
 
 // review lets tests that are stable again return, and quarantines flaky ones where the rule is on. Servers

@@ -116,12 +116,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
 	loops.Go(func() { retainLoop(loopCtx, s.log, s.retain) })
-	loops.Go(func() { giveUpLoop(loopCtx, s.log, s.store.GiveUp) })
-	loops.Go(func() { calibrateLoop(loopCtx, s.log, s.store.Calibrate) })
+	loops.Go(func() {
+		repeatLoop(loopCtx, s.log, giveUpEvery, "jobs that waited too long could not be given up", s.store.GiveUp)
+	})
+	loops.Go(func() {
+		repeatLoop(loopCtx, s.log, calibrateEvery, "expected starts could not be compared with real ones", s.store.Calibrate)
+	})
 	loops.Go(func() { reapLoop(loopCtx, s.log, s.store.Lease(), s.store.Ping, s.reap) })
 
 	loops.Go(func() { hooksLoop(loopCtx, s.log, s.deliver) })
-	loops.Go(func() { reviewLoop(loopCtx, s.log, s.review) })
+	loops.Go(func() { repeatLoop(loopCtx, s.log, reviewEvery, "the quarantined tests cannot be reviewed", s.review) })
 
 	served := make(chan error, 1)
 	go func() { served <- hs.Serve(l) }()

@@ -100,6 +100,21 @@ type superseding struct {
 	qgjob.CI
 }
 
+// runJobs is a run by the sequence of its first job and the number of its jobs.
+type runJobs struct{ seq, jobs int64 }
+
+// runsOf reads runs.
+func (t *tx) runsOf(ctx context.Context, text string, args ...any) ([]runJobs, error) {
+	var runs []runJobs
+	err := t.query(ctx, func(row scanner) error {
+		var r runJobs
+		err := row.Scan(&r.seq, &r.jobs)
+		runs = append(runs, r)
+		return err
+	}, text, args...)
+	return runs, err
+}
+
 // stopRuns ends the runs that the step's changes have decided: those that reached their number of failures,
 // and those that a newer run of their branch replaces.
 func (t *tx) stopRuns(ctx context.Context) error {
@@ -143,14 +158,7 @@ func (t *tx) stopFailed(ctx context.Context, runID string) error {
 // stopPrevious cancels what is left of the older runs of a branch and workflow. Runs that the same run of
 // the CI submitted are its siblings.
 func (t *tx) stopPrevious(ctx context.Context, s superseding) error {
-	type interval struct{ seq, jobs int64 }
-	var older []interval
-	err := t.query(ctx, func(row scanner) error {
-		var i interval
-		err := row.Scan(&i.seq, &i.jobs)
-		older = append(older, i)
-		return err
-	}, `
+	older, err := t.runsOf(ctx, `
 		select r.seq, r.jobs from run_facts f, runs r
 		where f.org_id = $1 and f.repository = $2 and f.branch = $3 and f.run_seq < $4
 			and f.workflow = $5 and f.pull_request = $6 and (f.ci_url <> $7 or $7 = '') and r.seq = f.run_seq
@@ -214,14 +222,7 @@ func (s *Store) GiveUp(ctx context.Context) error {
 // giveUp cancels the jobs that no device has taken within their run's time in the queue. A job that is tried again has been
 // taken.
 func (t *tx) giveUp(ctx context.Context) error {
-	type interval struct{ seq, jobs int64 }
-	var due []interval
-	err := t.query(ctx, func(row scanner) error {
-		var i interval
-		err := row.Scan(&i.seq, &i.jobs)
-		due = append(due, i)
-		return err
-	}, `
+	due, err := t.runsOf(ctx, `
 		select r.seq, r.jobs from run_facts f, runs r
 		where f.queue_until_ms > 0 and f.queue_until_ms <= $1 and r.seq = f.run_seq order by f.queue_until_ms limit $2`, t.now, reapLimit)
 	if err != nil {
