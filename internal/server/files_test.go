@@ -4,12 +4,18 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"github.com/johannesboyne/gofakes3"
+	"github.com/johannesboyne/gofakes3/backend/s3mem"
+
 	"qgjob"
 	"qgjob/internal/api"
+	"qgjob/internal/blob"
 	"qgjob/internal/phonesim"
 )
 
@@ -152,5 +158,61 @@ func TestAnUploadIsFinishedDuringAShutdown(t *testing.T) {
 	}
 	if err := <-stopped; err != nil {
 		t.Errorf("Serve = %v", err)
+	}
+}
+
+// TestServersShareABucket: what one server was given, another one of the same database hands out, with nothing but the
+// database and the bucket between them.
+func TestServersShareABucket(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "tester")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret-of-the-tester")
+	backend := s3mem.New()
+	s3 := httptest.NewServer(gofakes3.New(backend).Server())
+	defer s3.Close()
+	if err := backend.CreateBucket("files"); err != nil {
+		t.Fatal(err)
+	}
+	url := postgresURL(t)
+	var servers [2]*running
+	for i := range servers {
+		blobs, err := blob.OpenS3(t.Context(), "s3://files?region=eu-central-1&endpoint="+s3.URL, filepath.Join(t.TempDir(), "tmp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers[i] = serveOver(t, openPostgres(t, url), blobs, "127.0.0.1:0")
+	}
+	bundle := fileOf("a project")
+	if _, err := servers[0].UploadBundle(t.Context(), "acme", bundle); err != nil {
+		t.Fatal(err)
+	}
+	run, err := servers[0].Submit(t.Context(), api.SubmitRequest{OrgID: "acme", AppVersionID: "v1", BundleSHA256: bundle.SHA256, Jobs: []api.JobSpec{{TestPath: "tests/a.spec.js"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := servers[1].newWorker("P1")
+	a := w.take("P1")
+	got, err := servers[1].Bundle(t.Context(), "acme", a.Job.BundleSHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer got.Close()
+	if data, err := io.ReadAll(got); err != nil || string(data) != "a project" {
+		t.Errorf("the bundle from the other server: %q, %v", data, err)
+	}
+	if _, err := servers[1].AddArtifact(t.Context(), a.Lease, "report.json", fileOf("{}")); err != nil {
+		t.Fatal(err)
+	}
+	w.report(a.Lease, passed)
+	list, err := servers[0].Artifacts(t.Context(), run.Jobs[0].ID)
+	if err != nil || len(list.Artifacts) != 1 {
+		t.Fatalf("artifacts at the first server: %+v, %v", list, err)
+	}
+	body, err := servers[0].Artifact(t.Context(), list.Artifacts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if data, err := io.ReadAll(body); err != nil || string(data) != "{}" {
+		t.Errorf("the artifact from the first server: %q, %v", data, err)
 	}
 }

@@ -120,6 +120,14 @@ func serveAt(t *testing.T, st *store.Store, addr string, tokens ...server.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := serveOver(t, st, blobs, addr, tokens...)
+	r.files = files
+	return r
+}
+
+// serveOver starts a server over a store of jobs and one of files.
+func serveOver(t *testing.T, st *store.Store, blobs blob.Store, addr string, tokens ...server.Token) *running {
+	t.Helper()
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +148,7 @@ func serveAt(t *testing.T, st *store.Store, addr string, tokens ...server.Token)
 		<-ended
 		return result
 	}
-	r := &running{t: t, store: st, files: files, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
+	r := &running{t: t, store: st, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
 	t.Cleanup(func() {
 		r.HTTP.CloseIdleConnections()
 		if err := stop(); err != nil {
