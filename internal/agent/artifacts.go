@@ -76,10 +76,11 @@ type chronicle struct {
 	mark    string // of the device's log; "" when it could not be had
 	film    device.Film
 	video   qgjob.Video
+	waste   bool // nobody wants the recording
 }
 
 // filmTime bounds the end of a recording and its way from the device.
-const filmTime = time.Minute
+const filmTime = 30 * time.Second
 
 // record begins to record the screen, where that is asked for and the device can.
 func (c *chronicle) record(ctx context.Context, video qgjob.Video) error {
@@ -127,7 +128,7 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 		return errors.Join(errs...)
 	}
 	kept := dir
-	if passed && c.video == qgjob.VideoRetainOnFailure {
+	if c.waste || passed && c.video == qgjob.VideoRetainOnFailure {
 		kept = ""
 	}
 	errs = append(errs, c.cut(ctx, kept))

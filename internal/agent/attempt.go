@@ -140,7 +140,7 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 	verdict := a.execute(at, session, dir, log, &seen)
 	result = verdict.Result
 	kept := filepath.Join(dir, artifactsName)
-	a.chronicle(ctx, at, &seen, kept, &result)
+	a.chronicle(ctx, at, &seen, kept, log, &result)
 	hide.result(&result)
 	if err := hide.files(kept); err != nil {
 		fmt.Fprintf(log, "[qgjob] artifacts that could not be masked are not kept: %v\n", err)
@@ -161,12 +161,13 @@ func (a *Agent) inDir(ctx context.Context, at *attempt, session device.Session, 
 
 // chronicle adds to what the attempt left what its device tells, when it has touched its device. That of one which
 // is handed back or lost would come too late. A test that failed while its app crashed is told so.
-func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, result *qgjob.Result) {
+func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir string, log io.Writer, result *qgjob.Result) {
+	seen.waste = at.ctx.Err() != nil // its device is wanted back
 	if seen.appium.path == "" || result.Cause == qgjob.CauseHandedBack || errors.Is(context.Cause(at.ctx), errLeaseLost) {
 		return
 	}
 	if err := errors.Join(os.MkdirAll(dir, 0o700), seen.end(ctx, dir, result.Outcome == qgjob.OutcomePassed)); err != nil {
-		a.o.Logger.Info("some logs of an attempt could not be had", "attempt", at.AttemptID, "error", err)
+		fmt.Fprintf(log, "[qgjob] some of what the device has to tell could not be had: %v\n", err)
 	}
 	if result.Outcome != qgjob.OutcomeFailed && result.Outcome != qgjob.OutcomeTimedOut {
 		return

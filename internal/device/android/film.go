@@ -61,6 +61,9 @@ func (f *film) record(ctx context.Context) {
 	defer close(f.done)
 	for {
 		f.mu.Lock()
+		if f.segments == filmSegments && !f.ending {
+			f.err = fmt.Errorf("the screen of device %s was recorded for its first %v only", f.s.serial, filmSegments*filmSegment)
+		}
 		if f.ending || f.segments == filmSegments {
 			f.mu.Unlock()
 			return
@@ -88,21 +91,24 @@ func (f *film) End(ctx context.Context, dir string) error {
 	f.mu.Lock()
 	f.ending = true
 	f.mu.Unlock()
-	defer f.cancel()
-	if err := f.s.use(); err != nil {
-		return err
+	if f.s.use() == nil {
+		f.interrupt(ctx)
 	}
-	f.interrupt(ctx)
 	f.cancel()
 	<-f.done
-	errs := []error{f.err}
+	errs := []error{f.err, f.s.use()}
 	if dir != "" {
 		for n := range f.segments {
 			errs = append(errs, f.fetch(ctx, dir, fmt.Sprintf(filmName, n+1)))
 		}
 	}
-	_, err := f.s.shell(ctx, commandTimeout, "rm -rf "+filmDir)
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, f.s.sweepFilm(ctx))...)
+}
+
+// sweepFilm removes recordings from the device, also when there was no time to fetch them.
+func (s *session) sweepFilm(ctx context.Context) error {
+	_, err := s.shell(context.WithoutCancel(ctx), filmStop, "rm -rf "+filmDir)
+	return err
 }
 
 // interrupt lets the recording end in order. It may be about to begin, and is told again.

@@ -35,6 +35,7 @@ type session struct {
 	server     *appium.Server // nil until the first Endpoint
 	systemPort int            // of this host, where Appium forwards to its server on the device; 0 until the first Endpoint
 	portHeld   *device.Held
+	swept      bool   // no recording of another worker is on the device
 	helpers    bool   // Appium's helper apps are known to be on the device
 	kept       string // the Appium session that the last release left open
 
