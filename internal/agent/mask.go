@@ -6,11 +6,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"html"
 	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +24,8 @@ import (
 // masked stands for a secret.
 const masked = "***"
 
-// mask hides secrets in what an attempt says and leaves: their values as they are, line by line, and as JSON, URLs and
-// Base64 write them. The zero value hides nothing.
+// mask hides secrets in what an attempt says and leaves: their values as they are, line by line, and as JSON (also within JSON),
+// XML, URLs, Base64 (wherever in what is encoded) and Appium's log of typed text write them. The zero value hides nothing.
 type mask struct {
 	needles [][]byte // longest first
 	begins  [256]bool
@@ -49,20 +52,70 @@ func (m *mask) add(secret string) {
 	if len([]rune(secret)) < qgjob.MinSecret {
 		return
 	}
-	raw := []byte(secret)
-	for _, form := range []string{
-		secret, inJSON(secret, false), inJSON(secret, true), url.QueryEscape(secret), url.PathEscape(secret),
-		base64.RawStdEncoding.EncodeToString(raw), base64.RawURLEncoding.EncodeToString(raw),
-	} {
-		m.needles = append(m.needles, []byte(form))
+	for _, form := range forms(secret) {
+		if len(form) >= qgjob.MinSecret {
+			m.needles = append(m.needles, []byte(form))
+		}
 	}
 }
 
+// forms are the ways in which a secret is written.
+func forms(secret string) []string {
+	all := []string{secret, html.EscapeString(secret), typed(secret)}
+	for _, escaped := range []string{inJSON(secret, false), inJSON(secret, true)} {
+		all = append(all, escaped, inJSON(escaped, false))
+	}
+	for _, escaped := range []string{url.QueryEscape(secret), url.PathEscape(secret), component(secret)} {
+		all = append(all, escaped, lowerHex.ReplaceAllStringFunc(escaped, strings.ToLower))
+	}
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for before := range 3 {
+			all = append(all, within(encoding, secret, before))
+		}
+	}
+	return all
+}
+
+// typed is a text as Appium logs one that it types: a JSON list of its characters.
+func typed(s string) string {
+	var characters []string
+	for _, r := range s {
+		characters = append(characters, `"`+inJSON(string(r), false)+`"`)
+	}
+	return strings.Join(characters, ",")
+}
+
+var (
+	lowerHex = regexp.MustCompile(`%[0-9A-F]{2}`)
+	// unescaped are the bytes that JavaScript's encodeURIComponent leaves as they are, beside letters and digits.
+	unescaped = "-_.!~*'()"
+)
+
+// component is a text as JavaScript's encodeURIComponent writes it.
+func component(s string) string {
+	var out strings.Builder
+	for _, b := range []byte(s) {
+		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte(unescaped, b) >= 0 {
+			out.WriteByte(b)
+		} else {
+			fmt.Fprintf(&out, "%%%02X", b)
+		}
+	}
+	return out.String()
+}
+
+// within is what Base64 makes of a text behind so many bytes of others, without the characters that also depend on its
+// neighbours.
+func within(encoding *base64.Encoding, s string, before int) string {
+	encoded := encoding.EncodeToString(append(make([]byte, before), s...))
+	return encoded[(before*8+5)/6 : (before+len(s))*8/6]
+}
+
 // inJSON is a text as it stands between quotes in JSON.
-func inJSON(s string, html bool) string {
+func inJSON(s string, forHTML bool) string {
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(html)
+	e.SetEscapeHTML(forHTML)
 	if err := e.Encode(s); err != nil {
 		panic(err) // of a string
 	}
@@ -164,7 +217,7 @@ func (m *mask) files(dir string) error {
 		if err != nil || !e.Type().IsRegular() {
 			return err
 		}
-		if err := m.file(path, zipDepth); err != nil {
+		if _, err := m.file(path, zipDepth); err != nil {
 			errs = append(errs, err, os.Remove(path))
 		}
 		return nil
@@ -176,13 +229,13 @@ func (m *mask) files(dir string) error {
 }
 
 // file masks one file in its place.
-func (m *mask) file(path string, depth int) error {
-	if strings.HasSuffix(path, ".zip") && depth > 0 {
+func (m *mask) file(path string, depth int) (found int, err error) {
+	if strings.HasSuffix(path, ".zip") {
 		return m.zip(path, depth)
 	}
 	in, err := os.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer in.Close()
 	return m.rewrite(path, func(out io.Writer) (found int, err error) {
@@ -192,11 +245,14 @@ func (m *mask) file(path string, depth int) error {
 	})
 }
 
-// zip masks the entries of a zip. One that cannot be read is masked as any file.
-func (m *mask) zip(path string, depth int) error {
+// zip masks the entries of a zip. One that cannot be read, as one that was cut off, cannot be masked.
+func (m *mask) zip(path string, depth int) (found int, err error) {
+	if depth == 0 {
+		return 0, fmt.Errorf("%s: there are zips within zips within zips", filepath.Base(path))
+	}
 	in, err := zip.OpenReader(path)
 	if err != nil {
-		return m.file(path, 0)
+		return 0, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
 	defer in.Close()
 	return m.rewrite(path, func(out io.Writer) (found int, err error) {
@@ -214,7 +270,7 @@ func (m *mask) zip(path string, depth int) error {
 
 // entry copies one entry of a zip, masked, by way of a file.
 func (m *mask) entry(z *zip.Writer, entry *zip.File, dir string, depth int) (found int, err error) {
-	header := zip.FileHeader{Name: entry.Name, Method: entry.Method, Modified: entry.Modified}
+	header := zip.FileHeader{Name: m.text(entry.Name), Method: entry.Method, Modified: entry.Modified}
 	header.SetMode(entry.Mode())
 	out, err := z.CreateHeader(&header)
 	if err != nil || entry.FileInfo().IsDir() {
@@ -225,7 +281,7 @@ func (m *mask) entry(z *zip.Writer, entry *zip.File, dir string, depth int) (fou
 		return 0, err
 	}
 	defer in.Close()
-	if !strings.HasSuffix(entry.Name, ".zip") || depth == 0 {
+	if !strings.HasSuffix(entry.Name, ".zip") {
 		w := &maskedWriter{mask: m, to: out}
 		_, err := io.Copy(w, in)
 		return w.found, errors.Join(err, w.Flush())
@@ -235,11 +291,11 @@ func (m *mask) entry(z *zip.Writer, entry *zip.File, dir string, depth int) (fou
 		return 0, err
 	}
 	defer os.Remove(inner.Name())
-	size, err := io.Copy(inner, in)
+	_, err = io.Copy(inner, in)
 	if err = errors.Join(err, inner.Close()); err != nil {
 		return 0, err
 	}
-	if err := m.file(inner.Name(), depth); err != nil {
+	if found, err = m.file(inner.Name(), depth); err != nil {
 		return 0, err
 	}
 	file, err := os.Open(inner.Name())
@@ -247,22 +303,20 @@ func (m *mask) entry(z *zip.Writer, entry *zip.File, dir string, depth int) (fou
 		return 0, err
 	}
 	defer file.Close()
-	if now, err := io.Copy(out, file); err != nil || now != size {
-		return 1, err
-	}
-	return 0, nil
+	_, err = io.Copy(out, file)
+	return found, err
 }
 
 // rewrite replaces a file by what write makes of it, when that found something to mask.
-func (m *mask) rewrite(path string, write func(io.Writer) (found int, err error)) error {
+func (m *mask) rewrite(path string, write func(io.Writer) (found int, err error)) (found int, err error) {
 	out, err := os.CreateTemp(filepath.Dir(path), ".masking-*")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer os.Remove(out.Name())
-	found, err := write(out)
+	found, err = write(out)
 	if err = errors.Join(err, out.Close()); err != nil || found == 0 {
-		return err
+		return 0, err
 	}
-	return os.Rename(out.Name(), path)
+	return found, os.Rename(out.Name(), path)
 }

@@ -35,6 +35,11 @@ func TestMaskedTexts(t *testing.T) {
 		"?q=" + url.QueryEscape(`p&ss "word"`): "?q=***",
 		"/" + url.PathEscape(`p&ss "word"`):    "/***",
 		base64.StdEncoding.EncodeToString([]byte("s3cret-and-more")): "***",
+		`Added 'value' property ["s","3","c","r","e","t"]`:           `Added 'value' property [***]`,
+		"encodeURIComponent p%26ss%20%22word%22":                     "encodeURIComponent ***",
+		"lower case p%26ss%20%22word%22":                             "lower case ***",
+		`{"a":"{\"b\":\"p&ss \\\"word\\\"\"}"}`:                      `{"a":"{\"b\":\"***\"}"}`,
+		"p&amp;ss &#34;word&#34;":                                    "***",
 	} {
 		if got := m.text(text); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
@@ -204,4 +209,38 @@ func (r loudRunner) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 	default:
 	}
 	return r.leaving.Run(ctx, t, p, on, log)
+}
+
+// Wherever in what is encoded a secret stands, as in the header of Basic authentication, nothing of it can be decoded but the
+// characters at its edges.
+func TestSecretsWithinBase64(t *testing.T) {
+	const secret = "s3cret-and-more"
+	m := newMask([]string{secret})
+	for _, user := range []string{"a", "ab", "abc", "ada.lovelace"} {
+		text := "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+secret+"!"))
+		got := m.text(text)
+		if !strings.Contains(got, masked) || len(got) > len("Basic ")+len(masked)+len(user)*2+8 {
+			t.Errorf("%s: %q becomes %q", user, text, got)
+		}
+	}
+}
+
+// A zip that was cut off cannot be masked, and is not kept.
+func TestBrokenZipsAreNotKept(t *testing.T) {
+	dir := t.TempDir()
+	whole := zipped(t, "a.txt", strings.Repeat("s3cret-and-more ", 100))
+	for name, data := range map[string]string{"cut.zip": whole[:len(whole)-10], "whole.zip": whole} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := newMask([]string{"s3cret-and-more"}).files(dir); err == nil {
+		t.Error("a broken zip is no error")
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 || entries[0].Name() != "whole.zip" {
+		t.Errorf("kept: %v, %v", entries, err)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "whole.zip")); err != nil || strings.Contains(unzipped(t, data), "s3cret") {
+		t.Errorf("the whole one: %v", err)
+	}
 }

@@ -149,7 +149,7 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	}
 	return agent.Options{
 		Client: o.client(reachTime), Drivers: drivers, DataDir: o.dataDir,
-		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever, Tags: o.tags, Secrets: []string{p.env("QGJOB_TOKEN"), p.env("BROWSERSTACK_ACCESS_KEY")},
+		ProjectDir: o.projectDir, Project: o.project, Version: versionString(), Forever: o.forever, Tags: o.tags, Secrets: []string{p.env("QGJOB_TOKEN"), p.env("BROWSERSTACK_ACCESS_KEY"), p.env("NPM_TOKEN"), p.env("NODE_AUTH_TOKEN")},
 		MinFree: int64(o.minFree * 1e9), HealthEvery: o.healthEvery, Limits: o.limits, Out: p.stdout, Logger: log,
 	}, nil
 }
