@@ -102,12 +102,12 @@ func (f *film) End(ctx context.Context, dir string) error {
 			errs = append(errs, f.fetch(ctx, dir, fmt.Sprintf(filmName, n+1)))
 		}
 	}
-	return errors.Join(append(errs, f.s.sweepFilm(ctx))...)
+	return errors.Join(append(errs, f.s.sweepFilm(context.WithoutCancel(ctx)))...)
 }
 
-// sweepFilm removes recordings from the device, also when there was no time to fetch them.
+// sweepFilm removes recordings from the device.
 func (s *session) sweepFilm(ctx context.Context) error {
-	_, err := s.shell(context.WithoutCancel(ctx), filmStop, "rm -rf "+filmDir)
+	_, err := s.shell(ctx, filmStop, "rm -rf "+filmDir)
 	return err
 }
 

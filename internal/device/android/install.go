@@ -36,14 +36,14 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 	if !packageName.MatchString(b.Package) {
 		return device.Preparation{}, device.Failf(qgjob.CauseBadBuild, "build %s has no valid package name: %q", b.Path, b.Package)
 	}
-	if !s.swept { // of what a worker left that died while it recorded
-		s.swept = s.sweepFilm(ctx) == nil
-	}
 	var did device.Preparation
 	file := apk{b.Path, b.SHA256, b.Package}
 	there, err := s.installed(ctx, file)
 	if err != nil {
 		return did, err
+	}
+	if !s.swept { // of what a worker left that died while it recorded
+		s.swept = s.sweepFilm(ctx) == nil
 	}
 	began := time.Now()
 	if there {
