@@ -7,6 +7,7 @@ type Cause string
 const (
 	CauseTestFailed   Cause = "test_failed"
 	CauseTestTimedOut Cause = "test_timed_out"
+	CauseRunTimedOut  Cause = "run_timed_out"
 	CauseTestSilent   Cause = "test_silent"
 	CauseAppCrashed   Cause = "app_crashed"
 
@@ -50,11 +51,13 @@ type causeFacts struct {
 	advice string
 	final  bool // no other device can mend it: the verdict is errored at once
 	free   bool // spends no budget
+	cancel bool // the job ends as canceled
 }
 
 var causes = map[Cause]causeFacts{
 	CauseTestFailed:   {advice: "read the error and the log of the attempt"},
 	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log"},
+	CauseRunTimedOut:  {advice: "the spec as a whole took longer than its worker allows (qgjob worker --run-timeout): split the spec, shard it, or raise the limit"},
 	CauseTestSilent:   {advice: "the run printed nothing and asked nothing of its device: find in the log what it waits for"},
 	CauseAppCrashed:   {advice: "the app under test died; read the device log"},
 
@@ -83,10 +86,10 @@ var causes = map[Cause]causeFacts{
 	CauseCloudQueueFull:    {advice: "others use the account's parallels: run it again later, or raise the plan"},
 	CauseCloudRefused:      {advice: "check the worker's credentials for the cloud, and the account's plan"},
 
-	CauseCanceled:      {advice: "somebody canceled it"},
-	CauseRunStopped:    {advice: "its run reached the number of failures that it was submitted with (--max-failures)"},
-	CauseSuperseded:    {advice: "a newer run of its branch took over (--cancel-previous)"},
-	CauseQueueTimedOut: {advice: "no device took it in the time that it was submitted with (--queue-timeout): qgjob devices and qgjob queue show what there is"},
+	CauseCanceled:      {advice: "somebody canceled it", cancel: true},
+	CauseRunStopped:    {advice: "its run reached the number of failures that it was submitted with (--max-failures)", cancel: true},
+	CauseSuperseded:    {advice: "a newer run of its branch took over (--cancel-previous)", cancel: true},
+	CauseQueueTimedOut: {advice: "no device took it in the time that it was submitted with (--queue-timeout): qgjob devices and qgjob queue show what there is", cancel: true},
 	CauseHandedBack:    {advice: "its worker stopped; it runs again on another", free: true},
 	CauseNotDelivered:  {advice: "its worker never received it; it runs again", free: true},
 }
@@ -102,3 +105,6 @@ func (c Cause) Final() bool { return causes[c].final }
 
 // Free says that an attempt that ended so spends no retry budget.
 func (c Cause) Free() bool { return causes[c].free }
+
+// Cancels says that it ends a job as canceled.
+func (c Cause) Cancels() bool { return causes[c].cancel }

@@ -19,7 +19,7 @@ func TestCausesAreDocumented(t *testing.T) {
 			follows = "`errored` at once: no other device mends it"
 		case c.Free():
 			follows = "runs again, at no cost"
-		case slices.Contains([]Cause{CauseCanceled, CauseRunStopped, CauseSuperseded, CauseQueueTimedOut}, c):
+		case c.Cancels():
 			follows = "`canceled`"
 		}
 		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |", c, follows, c.Advice()))

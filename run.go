@@ -4,21 +4,22 @@ import "time"
 
 // Run is what one submit made: one or more jobs with one verdict.
 type Run struct {
-	ID             string            `json:"id" doc:"UUID of the run"`
-	OrgID          string            `json:"org_id"`
-	AppVersionID   string            `json:"app_version_id"`
-	PreviousID     string            `json:"previous_id,omitempty" doc:"the run that this one repeats"`
-	SubmittedAt    time.Time         `json:"submitted_at"`
-	State          JobState          `json:"state" doc:"queued, running or canceling while a job is; then the verdict"`
-	MaxFailures    int               `json:"max_failures,omitempty" doc:"the run is stopped once so many of its jobs failed or errored; 0: never"`
-	Deadline       *time.Time        `json:"deadline,omitempty" doc:"jobs that their own devices are expected to end later may run on BrowserStack"`
-	MaxCost        float64           `json:"max_cost,omitempty" doc:"what they may cost there, in the unit of the price of a minute; absent: as the organization's budget has it"`
-	OverflowCost   float64           `json:"overflow_cost,omitempty" doc:"what they have cost there"`
-	OverflowClosed string            `json:"overflow_closed,omitempty" doc:"why no more of them go there, where BrowserStack cannot run them"`
-	Env            map[string]string `json:"env,omitempty" doc:"variables of its tests"`
-	SecretNames    []string          `json:"secret_names,omitempty" nullable:"false" doc:"further variables of its tests, whose values nobody is told"`
-	CI             *CI               `json:"ci,omitempty" doc:"where the run came from, when a CI system submitted it"`
-	Jobs           []Job             `json:"jobs" nullable:"false"`
+	ID                  string            `json:"id" doc:"UUID of the run"`
+	OrgID               string            `json:"org_id"`
+	AppVersionID        string            `json:"app_version_id"`
+	PreviousID          string            `json:"previous_id,omitempty" doc:"the run that this one repeats"`
+	SubmittedAt         time.Time         `json:"submitted_at"`
+	State               JobState          `json:"state" doc:"queued, running or canceling while a job is; then the verdict"`
+	MaxFailures         int               `json:"max_failures,omitempty" doc:"the run is stopped once so many of its jobs failed or errored; 0: never"`
+	QueueTimeoutSeconds int64             `json:"queue_timeout_seconds,omitempty" doc:"jobs that no device has taken so long after the submit are canceled; 0: they wait"`
+	Deadline            *time.Time        `json:"deadline,omitempty" doc:"jobs that their own devices are expected to end later may run on BrowserStack"`
+	MaxCost             float64           `json:"max_cost,omitempty" doc:"what they may cost there, in the unit of the price of a minute; absent: as the organization's budget has it"`
+	OverflowCost        float64           `json:"overflow_cost,omitempty" doc:"what they have cost there"`
+	OverflowClosed      string            `json:"overflow_closed,omitempty" doc:"why no more of them go there, where BrowserStack cannot run them"`
+	Env                 map[string]string `json:"env,omitempty" doc:"variables of its tests"`
+	SecretNames         []string          `json:"secret_names,omitempty" nullable:"false" doc:"further variables of its tests, whose values nobody is told"`
+	CI                  *CI               `json:"ci,omitempty" doc:"where the run came from, when a CI system submitted it"`
+	Jobs                []Job             `json:"jobs" nullable:"false"`
 }
 
 // CI is what a CI system says of the run that submitted. Every field may be empty.

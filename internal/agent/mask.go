@@ -130,6 +130,21 @@ func (m *mask) text(s string) string {
 	return string(out)
 }
 
+// clipped masks a text that may have been cut off, also the beginning of a secret where it was.
+func (m *mask) clipped(s string) string {
+	const more = "…"
+	before, cut := strings.CutSuffix(s, more)
+	if !cut {
+		return m.text(s)
+	}
+	for i := max(0, len(before)-len(m.needles[0])); i <= len(before)-qgjob.MinSecret; i++ {
+		if slices.ContainsFunc(m.needles, func(n []byte) bool { return strings.HasPrefix(string(n), before[i:]) }) {
+			return strings.TrimSuffix(m.clipped(before[:i]+more), more) + masked + more
+		}
+	}
+	return m.text(before) + more
+}
+
 // replace appends text to out with its secrets masked. Unless it is the end, the last bytes are left over that could
 // be the beginning of a secret.
 func (m *mask) replace(out, text []byte, end bool) (masks []byte, left []byte, found int) {
@@ -163,11 +178,11 @@ func (m *mask) result(r *qgjob.Result) {
 	if len(m.needles) == 0 {
 		return
 	}
-	r.Message = m.text(r.Message)
+	r.Message = m.clipped(r.Message)
 	r.Report.Tests = slices.Clone(r.Report.Tests)
 	for i := range r.Report.Tests {
 		t := &r.Report.Tests[i]
-		t.Title, t.Error, t.File = m.text(t.Title), m.text(t.Error), m.text(t.File)
+		t.Title, t.Error, t.File = m.text(t.Title), m.clipped(t.Error), m.text(t.File)
 	}
 }
 

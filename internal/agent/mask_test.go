@@ -50,6 +50,26 @@ func TestMaskedTexts(t *testing.T) {
 	}
 }
 
+// A text that was cut off keeps nothing of a secret that it was cut in.
+func TestClippedTexts(t *testing.T) {
+	m := newMask([]string{"s3cret-and-more", "s3cret", "abcdefgh", "fgh-ij"})
+	for text, want := range map[string]string{
+		"token=s3cret-and-mor…": "token=***…",
+		"token=s3cr…":           "token=***…",
+		"token=s3cr":            "token=s3cr", // was not cut off
+		"s3cret s3cret-a…":      "*** ***…",
+		"abcdefgh-i…":           "******…",
+		"nothing of it…":        "nothing of it…",
+		"…":                     "…",
+	} {
+		r := qgjob.Result{Message: text, Report: qgjob.Report{Tests: []qgjob.TestResult{{Error: text}}}}
+		m.result(&r)
+		if r.Message != want || r.Report.Tests[0].Error != want {
+			t.Errorf("%q becomes %q and %q, want %q", text, r.Message, r.Report.Tests[0].Error, want)
+		}
+	}
+}
+
 // However a text comes in pieces, no secret is in what goes out, and nothing else is lost.
 func TestMaskedWritersHideAcrossPieces(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {

@@ -50,6 +50,9 @@ func newWorld(t *testing.T, lease time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.TakeSecrets(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, listener) }()

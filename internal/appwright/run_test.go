@@ -145,7 +145,7 @@ func TestTimeLimits(t *testing.T) {
 	}{
 		"of a test":            {5 * time.Second, 2 * time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
 		"of silence":           {time.Minute, 2 * time.Minute, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestSilent},
-		"of the run":           {time.Minute, 25 * time.Second, 0, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
+		"of the run":           {time.Minute, 25 * time.Second, 0, qgjob.OutcomeTimedOut, qgjob.CauseRunTimedOut},
 		"of a session":         {2 * time.Second, 2 * time.Minute, 8 * time.Second, qgjob.OutcomeErrored, qgjob.CauseDeviceHung},
 		"of all in the set-up": {time.Minute, 25 * time.Second, 40 * time.Second, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
 	} {

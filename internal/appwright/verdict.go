@@ -100,11 +100,11 @@ func (o observation) overdueVerdict() qgjob.Result {
 			return errored(qgjob.CauseSetupTimedOut, "no session was made on the device within the run's time of %s", o.deadline)
 		}
 		if t.Ended.IsZero() {
-			return ended(qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut, "test %q had not ended when the run's time of %s was over", t.Title, o.deadline)
+			return ended(qgjob.OutcomeTimedOut, qgjob.CauseRunTimedOut, "test %q had not ended when the run's time of %s was over", t.Title, o.deadline)
 		}
 	}
 	if len(o.events.Tests) > 0 {
-		return ended(qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut, "the spec had not ended when the run's time of %s was over", o.deadline)
+		return ended(qgjob.OutcomeTimedOut, qgjob.CauseRunTimedOut, "the spec had not ended when the run's time of %s was over", o.deadline)
 	}
 	return errored(qgjob.CauseSetupTimedOut, "no test had begun when the run's time of %s was over", o.deadline)
 }

@@ -157,7 +157,7 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 	if err != nil {
 		return nil, err
 	}
-	if err := s.server.CheckSecrets(ctx); err != nil {
+	if err := s.server.TakeSecrets(ctx); err != nil {
 		return nil, exitf(exitInfrastructure, "%v", err)
 	}
 	return s, nil

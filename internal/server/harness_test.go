@@ -136,6 +136,9 @@ func serveOver(t *testing.T, st *store.Store, blobs blob.Store, addr string, tok
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.TakeSecrets(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	var result error

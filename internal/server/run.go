@@ -50,7 +50,7 @@ func (s *Server) retryRun(ctx context.Context, in *retryInput) (*runOutput, erro
 		OrgID: run.OrgID, AppVersionID: run.AppVersionID, CI: run.CI, MaxFailures: run.MaxFailures,
 		BundleSHA256: first.BundleSHA256, BuildSHA256: first.BuildSHA256, Project: first.Project, ConfigPath: first.ConfigPath,
 		IdempotencyKey: in.Body.IdempotencyKey, AllowUnmatched: true, // they were allowed before
-		MaxCost: run.MaxCost, Video: string(first.Video),
+		QueueTimeoutSeconds: run.QueueTimeoutSeconds, MaxCost: run.MaxCost, Video: string(first.Video),
 	}
 	if run.Deadline != nil {
 		request.DeadlineSeconds = int64(run.Deadline.Sub(run.SubmittedAt).Seconds())

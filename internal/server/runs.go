@@ -44,7 +44,7 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error
 			return nil, err
 		}
 	}
-	if sub.Environment, err = s.environment(in.Body); err != nil {
+	if sub.Environment, err = s.environment(ctx, in.Body); err != nil {
 		return nil, err
 	}
 	run, created, err := s.store.Submit(ctx, sub)

@@ -80,21 +80,39 @@ func (s *sealer) open(org, sealed string) (map[string]string, error) {
 	return secrets, json.Unmarshal(plain, &secrets)
 }
 
-// CheckSecrets refuses to begin where runs wait whose secrets this server could not open.
-func (s *Server) CheckSecrets(ctx context.Context) error {
+// TakeSecrets makes this server's key the one of its database. It refuses where runs wait whose secrets this server could not open.
+func (s *Server) TakeSecrets(ctx context.Context) error {
 	other, err := s.store.SealedOtherwise(ctx, s.sealer.prefix)
-	if err == nil && other {
-		err = qgjob.Errorf(qgjob.CodeConflict, "runs in the database have secrets that were sealed with another key: start this server with the --secret-key-file of the server that took them, or cancel those runs there")
+	if err != nil {
+		return err
+	}
+	if other {
+		return qgjob.Errorf(qgjob.CodeConflict, "runs in the database have secrets that were sealed with another key: start this server with the --secret-key-file of the server that took them, or cancel those runs there")
+	}
+	return s.store.TakeSecretKey(ctx, s.sealer.prefix)
+}
+
+// mayOpen refuses secrets that another server of the database could not open, or this one.
+func (s *Server) mayOpen(ctx context.Context, sealed string) error {
+	if sealed == "" {
+		return nil
+	}
+	name, err := s.store.SecretKey(ctx)
+	if err == nil && (name != s.sealer.prefix || !strings.HasPrefix(sealed, name)) {
+		err = qgjob.Errorf(qgjob.CodeConflict, "the secrets cannot be sealed so that every server of the database can open them, for a server with another key has started since: give all of them one --secret-key-file, and submit again")
 	}
 	return err
 }
 
 // environment checks the variables of a submit and seals its secrets.
-func (s *Server) environment(r api.SubmitRequest) (store.Environment, error) {
+func (s *Server) environment(ctx context.Context, r api.SubmitRequest) (store.Environment, error) {
 	if err := qgjob.CheckEnvironment(r.Env, r.Secrets); err != nil {
 		return store.Environment{}, err
 	}
 	sealed, err := s.sealer.seal(r.OrgID, r.Secrets)
+	if err == nil {
+		err = s.mayOpen(ctx, sealed)
+	}
 	return store.Environment{OrgID: r.OrgID, Variables: r.Env, SecretNames: slices.Sorted(maps.Keys(r.Secrets)), Sealed: sealed}, err
 }
 
@@ -103,6 +121,9 @@ func (s *Server) environmentAgain(ctx context.Context, org, runID string) (store
 	e, err := s.store.RunEnvironment(ctx, org, runID)
 	if err == nil && len(e.SecretNames) > 0 && e.Sealed == "" {
 		err = qgjob.Errorf(qgjob.CodeConflict, "the secrets of run %s (%s) are kept for %d days and are gone: submit its tests again", runID, strings.Join(e.SecretNames, ", "), secretsKept/(24*time.Hour))
+	}
+	if err == nil {
+		err = s.mayOpen(ctx, e.Sealed)
 	}
 	return e, err
 }

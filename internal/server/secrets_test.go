@@ -95,25 +95,49 @@ func TestBadVariables(t *testing.T) {
 	}
 }
 
-// A server that could not open what waits does not begin: its workers would fail those jobs.
+// Servers of one database with different keys: what would be sealed for the others in vain is refused, and a server that could
+// not open what waits does not begin, for its workers would fail those jobs.
 func TestAnotherKeyIsNoticed(t *testing.T) {
 	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
-	r := serve(t, st)
-	if _, err := r.Submit(t.Context(), api.SubmitRequest{
+	older, newer := serve(t, st), serve(t, st)
+	request := api.SubmitRequest{
 		OrgID: "acme", AppVersionID: "v1", Jobs: []api.JobSpec{{TestPath: "tests/a.spec.js"}}, Secrets: map[string]string{"PASSWORD": "abcdef"},
-	}); err != nil {
-		t.Fatal(err)
 	}
-	other := serve(t, st)
-	w := other.newWorker("P1")
-	if _, err := other.AttemptEnvironment(t.Context(), w.take("P1").Lease); qgjob.ErrorCode(err) != qgjob.CodeConflict || !strings.Contains(err.Error(), "--secret-key-file") {
-		t.Errorf("another server says %v", err)
+	refused := func(what string, err error) {
+		t.Helper()
+		if qgjob.ErrorCode(err) != qgjob.CodeConflict || !strings.Contains(err.Error(), "--secret-key-file") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
-	s, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey()})
+	_, err := older.Submit(t.Context(), request)
+	refused("a submit to the older server", err)
+	run, err := newer.Submit(t.Context(), request)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CheckSecrets(t.Context()); qgjob.ErrorCode(err) != qgjob.CodeConflict {
-		t.Errorf("a new server begins: %v", err)
+	w := newer.newWorker("P1")
+	lease := w.take("P1").Lease
+	if e, err := newer.AttemptEnvironment(t.Context(), lease); err != nil || e.Secrets["PASSWORD"] != "abcdef" {
+		t.Errorf("the newer server opens %v, %v", e, err)
 	}
+	_, err = older.AttemptEnvironment(t.Context(), lease)
+	refused("the older server opens", err)
+
+	newest, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("a server begins beside a run that waits", newest.TakeSecrets(t.Context()))
+	if err := st.ForgetSecrets(t.Context(), -time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if e, err := newer.AttemptEnvironment(t.Context(), lease); err != nil || e.Secrets["PASSWORD"] != "abcdef" {
+		t.Errorf("the secrets of a live run were forgotten: %v, %v", e, err)
+	}
+	w.report(lease, passed)
+	if err := newest.TakeSecrets(t.Context()); err != nil {
+		t.Errorf("a server begins when nothing waits: %v", err)
+	}
+	_, err = newer.RetryRun(t.Context(), run.ID, api.RetryRequest{})
+	refused("a retry with secrets of another key", err)
 }

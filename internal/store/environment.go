@@ -96,6 +96,23 @@ func (s *Store) SealedOtherwise(ctx context.Context, prefix string) (bool, error
 	return found, err
 }
 
+// TakeSecretKey makes a key the one that secrets of new runs are sealed with. Servers with another one may seal no more.
+func (s *Store) TakeSecretKey(ctx context.Context, name string) error {
+	return s.write(ctx, func(ctx context.Context, t *tx) error {
+		if err := t.exec(ctx, `delete from secret_key`); err != nil {
+			return err
+		}
+		return t.exec(ctx, `insert into secret_key (name) values ($1)`, name)
+	})
+}
+
+// SecretKey returns the name of the key that secrets of new runs are sealed with; empty before the first one was taken.
+func (s *Store) SecretKey(ctx context.Context) (string, error) {
+	name := ""
+	err := s.query(ctx, func(row scanner) error { return row.Scan(&name) }, `select name from secret_key`)
+	return name, err
+}
+
 // ForgetSecrets forgets the secrets of runs that were submitted so long ago and have their verdict.
 func (s *Store) ForgetSecrets(ctx context.Context, age time.Duration) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {

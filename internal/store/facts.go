@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"time"
 
 	"qgjob"
 )
@@ -11,8 +12,8 @@ import (
 // runsLookedAt is how many of a branch's newest runs tell what failed last.
 const runsLookedAt = 5
 
-var insertFacts = newBulk("ititttttttti", `
-	insert into run_facts (run_seq, org_id, max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_until_ms)
+var insertFacts = newBulk("itittttttttii", `
+	insert into run_facts (run_seq, org_id, max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_until_ms, queue_timeout_ms)
 	{values}`)
 
 // ci is where a submission came from; nobody knows of one without.
@@ -25,7 +26,7 @@ func (s *Submission) ci() qgjob.CI {
 
 // addFacts collects the row of a new run's facts, where it has any.
 func (t *tx) addFacts(sub *submitCall, seq int64) {
-	sub.run.CI, sub.run.MaxFailures = sub.CI, sub.MaxFailures
+	sub.run.CI, sub.run.MaxFailures, sub.run.QueueTimeoutSeconds = sub.CI, sub.MaxFailures, int64(sub.QueueTimeout/time.Second)
 	if sub.CI == nil && sub.MaxFailures == 0 && sub.QueueTimeout == 0 && len(sub.Jobs) == 1 {
 		return
 	}
@@ -35,7 +36,7 @@ func (t *tx) addFacts(sub *submitCall, seq int64) {
 		queueUntil = t.now + sub.QueueTimeout.Milliseconds()
 	}
 	t.facts = append(t.facts, []any{
-		seq, sub.OrgID, sub.MaxFailures, ci.System, ci.Repository, ci.Commit, ci.Branch, ci.PullRequest, ci.Actor, ci.Workflow, ci.URL, queueUntil,
+		seq, sub.OrgID, sub.MaxFailures, ci.System, ci.Repository, ci.Commit, ci.Branch, ci.PullRequest, ci.Actor, ci.Workflow, ci.URL, queueUntil, sub.QueueTimeout.Milliseconds(),
 	})
 	if sub.CancelPrevious {
 		t.superseding = append(t.superseding, superseding{seq: seq, org: sub.OrgID, runID: sub.run.ID, CI: ci})
@@ -46,13 +47,15 @@ func (t *tx) addFacts(sub *submitCall, seq int64) {
 func readFacts(query queryFunc, seq int64, run *qgjob.Run) error {
 	return query(func(row scanner) error {
 		var ci qgjob.CI
-		err := row.Scan(&run.MaxFailures, &ci.System, &ci.Repository, &ci.Commit, &ci.Branch, &ci.PullRequest, &ci.Actor, &ci.Workflow, &ci.URL)
+		var queueTimeout int64
+		err := row.Scan(&run.MaxFailures, &ci.System, &ci.Repository, &ci.Commit, &ci.Branch, &ci.PullRequest, &ci.Actor, &ci.Workflow, &ci.URL, &queueTimeout)
+		run.QueueTimeoutSeconds = queueTimeout / 1000
 		if ci != (qgjob.CI{}) {
 			run.CI = &ci
 		}
 		return err
 	}, `
-		select max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url
+		select max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_timeout_ms
 		from run_facts where run_seq = $1`, seq)
 }
 
