@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"qgjob/internal/appwright"
@@ -34,8 +36,18 @@ type kept struct {
 
 // inspection is what was found out about a bundle, wherever it is unpacked.
 type inspection struct {
+	of      inspected
+	project appwright.Project
+}
+
+// inspected is what an inspection's outcome depends on.
+type inspected struct {
 	bundle, config string
-	project        appwright.Project
+	env            [sha256.Size]byte // the SHA-256 of the variables, some of which may be secret
+}
+
+func (t Task) inspected() inspected {
+	return inspected{t.BundleSHA256, t.ConfigPath, sha256.Sum256([]byte(strings.Join(t.Env, "\x00")))}
 }
 
 // NewAppWright makes a runner. One serves all devices of a worker.
@@ -61,7 +73,7 @@ func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, erro
 }
 
 func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, error) {
-	done, err := w.turns.take(ctx, t.BundleSHA256+" "+t.ConfigPath)
+	done, err := w.turns.take(ctx, fmt.Sprint(t.inspected()))
 	if err != nil {
 		return appwright.Project{}, err
 	}
@@ -69,13 +81,13 @@ func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, err
 	if project, ok := w.recall(t); ok {
 		return project, nil
 	}
-	project, err := appwright.Inspect(ctx, t.Dir, t.ConfigPath)
+	project, err := appwright.Inspect(ctx, t.Dir, t.ConfigPath, t.Env)
 	if err != nil {
 		return project, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.known = append(w.known, inspection{t.BundleSHA256, t.ConfigPath, project})
+	w.known = append(w.known, inspection{t.inspected(), project})
 	w.known = w.known[max(0, len(w.known)-keptInspections):]
 	return project, nil
 }
@@ -84,7 +96,7 @@ func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, err
 func (w *AppWright) recall(t Task) (appwright.Project, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i := slices.IndexFunc(w.known, func(k inspection) bool { return k.bundle == t.BundleSHA256 && k.config == t.ConfigPath })
+	i := slices.IndexFunc(w.known, func(k inspection) bool { return k.of == t.inspected() })
 	dir, err := filepath.EvalSymlinks(t.Dir)
 	if i < 0 || err != nil {
 		return appwright.Project{}, false

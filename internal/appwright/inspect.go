@@ -47,9 +47,10 @@ var providers = map[qgjob.Target]string{
 
 // Inspect finds out whether the project can work, and which Playwright projects its config holds. It
 // evaluates the config but starts no global setup, no web server and no test. configPath is relative to the
-// project or absolute; empty means appwright.config.ts or appwright.config.js. What the project lacks is a
+// project or absolute; empty means appwright.config.ts or appwright.config.js. The config sees env (NAME=value), as its
+// tests will. What the project lacks is a
 // [Failure] of cause project_invalid that spells out the mending.
-func Inspect(ctx context.Context, projectDir, configPath string) (Project, error) {
+func Inspect(ctx context.Context, projectDir, configPath string, env []string) (Project, error) {
 	dir, err := filepath.EvalSymlinks(projectDir)
 	if err == nil {
 		dir, err = filepath.Abs(dir)
@@ -64,7 +65,7 @@ func Inspect(ctx context.Context, projectDir, configPath string) (Project, error
 	if p.AppWright, p.Playwright, err = checkVersions(dir); err != nil {
 		return Project{}, err
 	}
-	if p.Playwrights, err = p.readConfig(ctx); err != nil {
+	if p.Playwrights, err = p.readConfig(ctx, env); err != nil {
 		return Project{}, err
 	}
 	return p, nil
@@ -94,7 +95,7 @@ func findConfig(dir, configPath string) (string, error) {
 
 // readConfig lets Playwright evaluate the config twice at the same time: once to learn the projects, once
 // to list the spec files of each, which no reporter is told.
-func (p Project) readConfig(ctx context.Context) ([]PlaywrightProject, error) {
+func (p Project) readConfig(ctx context.Context, env []string) ([]PlaywrightProject, error) {
 	ctx, cancel := context.WithTimeout(ctx, inspectionTimeout)
 	defer cancel()
 	tmp, err := os.MkdirTemp("", "qgjob-inspect-")
@@ -113,11 +114,11 @@ func (p Project) readConfig(ctx context.Context) ([]PlaywrightProject, error) {
 	}
 	listed := make(chan listing, 1)
 	go func() {
-		specs, err := p.listSpecs(ctx, tmp)
+		specs, err := p.listSpecs(ctx, tmp, env)
 		listed <- listing{specs, err}
 	}()
 	// The pattern matches no file, so that no spec is loaded.
-	out, runErr := p.playwright(ctx, tmp, []string{"QGJOB_EVENTS=" + events}, "test", "--list", "--config", p.ConfigPath, "--reporter", reporter, "/^$/")
+	out, runErr := p.playwright(ctx, tmp, append(slices.Clone(env), "QGJOB_EVENTS="+events), "test", "--list", "--config", p.ConfigPath, "--reporter", reporter, "/^$/")
 	files := <-listed
 
 	seen, err := readEvents(events)
@@ -147,8 +148,8 @@ func (p Project) readConfig(ctx context.Context) ([]PlaywrightProject, error) {
 }
 
 // listSpecs returns the spec files of each Playwright project.
-func (p Project) listSpecs(ctx context.Context, tmp string) (map[string][]string, error) {
-	out, err := p.playwright(ctx, tmp, nil, "list-files", "--config", p.ConfigPath)
+func (p Project) listSpecs(ctx context.Context, tmp string, env []string) (map[string][]string, error) {
+	out, err := p.playwright(ctx, tmp, env, "list-files", "--config", p.ConfigPath)
 	var answer struct {
 		Projects []struct {
 			Name  string   `json:"name"`

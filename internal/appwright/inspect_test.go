@@ -43,6 +43,21 @@ func TestInspect(t *testing.T) {
 	}
 }
 
+func TestTheConfigSeesTheVariables(t *testing.T) {
+	dir := nodeProject(t, "project")
+	config := "if (!process.env.STAGE) throw new Error('STAGE is not set');\nexport default { testDir: './tests', projects: [{ name: process.env.STAGE }] };"
+	if err := write("appwright.config.ts", config)(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(t.Context(), dir, "", nil); err == nil || !strings.Contains(err.Error(), "STAGE is not set") {
+		t.Errorf("without the variable: %v", err)
+	}
+	p, err := Inspect(t.Context(), dir, "", []string{"STAGE=beta"})
+	if err != nil || len(p.Playwrights) != 1 || p.Playwrights[0].Name != "beta" || len(p.Playwrights[0].Specs) == 0 {
+		t.Errorf("with the variable: %+v, %v", p.Playwrights, err)
+	}
+}
+
 func TestInspectTellsWhatIsWrong(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(dir string) error
@@ -61,7 +76,7 @@ func TestInspectTellsWhatIsWrong(t *testing.T) {
 			if err := c.change(dir); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Inspect(t.Context(), dir, c.config)
+			_, err := Inspect(t.Context(), dir, c.config, nil)
 			failure, _ := errors.AsType[*Failure](err)
 			if failure == nil || failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, c.says) {
 				t.Errorf("%v", err)

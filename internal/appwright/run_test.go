@@ -34,7 +34,7 @@ func testRun(t *testing.T, f *fakeAppium, project Project, playwright, spec stri
 
 func inspected(t *testing.T, dir string) Project {
 	t.Helper()
-	project, err := Inspect(t.Context(), dir, "")
+	project, err := Inspect(t.Context(), dir, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
