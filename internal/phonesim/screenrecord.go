@@ -24,6 +24,9 @@ func shellScreenrecord(c *call) int {
 		}
 	}
 	p, name := c.phone, c.last()
+	if p.faults.use(FaultNoRecorder) != nil {
+		return c.fail("Unable to get output buffers (err=-38)")
+	}
 	end := make(chan struct{})
 	p.mu.Lock()
 	if p.recordings == nil {

@@ -165,6 +165,8 @@ func (s *simulated) Hurt(trouble devicetest.Trouble) {
 		set(phonesim.Fault{Kind: phonesim.FaultOffline})
 	case trouble.Hang:
 		set(phonesim.Fault{Kind: phonesim.FaultHang})
+	case trouble.Blind:
+		set(phonesim.Fault{Kind: phonesim.FaultNoRecorder})
 	case trouble.Refuse != "":
 		set(phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: trouble.Refuse})
 	}

@@ -195,6 +195,8 @@ func (s *simulatedAVD) Hurt(trouble devicetest.Trouble) {
 		f = phonesim.Fault{Kind: phonesim.FaultOffline}
 	case trouble.Hang:
 		f = phonesim.Fault{Kind: phonesim.FaultHang}
+	case trouble.Blind:
+		f = phonesim.Fault{Kind: phonesim.FaultNoRecorder}
 	}
 	var armed []phonesim.ArmedFault
 	s.control("PUT", "/fault", f, &armed)

@@ -69,6 +69,7 @@ type Trouble struct {
 	Offline bool   // drops off its connection
 	Hang    bool   // keeps its connection and answers nothing
 	Refuse  string // refuses installs with this code
+	Blind   bool   // does not record its screen
 }
 
 // Run runs the suite. Every case gets a harness of its own.
@@ -96,6 +97,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"DeviceTellsItsLog", deviceLog},
 		{"ScreenIsRecorded", recorded},
 		{"RecordingIsNoHarm", recordingOfALostDevice},
+		{"DeviceThatDoesNotRecord", recordingOfABlindDevice},
 		{"DeviceIsMended", mended},
 		{"EndpointSurvivesKill", killedServer},
 	}
@@ -545,6 +547,35 @@ func recorded(t *testing.T, h Harness) {
 }
 
 // recordingOfALostDevice ends a recording of a device that is not there any more: an error, soon, and nothing else.
+// A device that does not record says so, and is as good as any other.
+func recordingOfABlindDevice(t *testing.T, h Harness) {
+	s := open(t, h, h.Driver())
+	f, ok := s.(device.Filmer)
+	if !ok {
+		return
+	}
+	h.Phone.Hurt(Trouble{Blind: true})
+	prepare(t, s, h.Builds[0])
+	film, err := f.Film(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if did := prepare(t, s, h.Builds[1]); !did.Installed {
+		t.Error("the next build was not installed")
+	}
+	dir := t.TempDir()
+	err = film.End(t.Context(), dir)
+	if err == nil || !strings.Contains(err.Error(), "does not record its screen") {
+		t.Errorf("the recording ends with %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("it left %d files, %v", len(entries), err)
+	}
+	if err := s.Check(t.Context()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func recordingOfALostDevice(t *testing.T, h Harness) {
 	s := open(t, h, h.Driver())
 	f, ok := s.(device.Filmer)
