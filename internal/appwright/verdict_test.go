@@ -172,7 +172,7 @@ func TestRunsWithoutABelievableReport(t *testing.T) {
 		"canceled after its report": {func(o *observation) { o.canceled, o.report = true, recorded(t, "passed") }, qgjob.OutcomeCanceled, qgjob.CauseCanceled},
 		"overdue in a test": {func(o *observation) {
 			o.overdue, o.events, o.evidence = true, began, Evidence{SessionRequests: 1, Sessions: []Session{{ID: "s"}}}
-		}, qgjob.OutcomeTimedOut, qgjob.CauseTestTimedOut},
+		}, qgjob.OutcomeTimedOut, qgjob.CauseRunTimedOut},
 		"overdue before any test":   {func(o *observation) { o.overdue = true }, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
 		"overdue without a session": {func(o *observation) { o.overdue, o.events, o.evidence = true, began, Evidence{SessionRequests: 1} }, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut},
 	} {
