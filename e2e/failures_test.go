@@ -24,7 +24,6 @@ func TestFailuresAreNamed(t *testing.T) {
 	}{
 		{"StorageFull", phonesim.Fault{Kind: phonesim.FaultLowStorage}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed},
 		{"TooOldForTheBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_FAILED_OLDER_SDK"}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed},
-		{"Hangs", phonesim.Fault{Kind: phonesim.FaultHang, AfterCommands: 4}, qgjob.OutcomeErrored, qgjob.CauseDeviceHung, 0, 1, false, qgjob.Passed},
 		{"BadBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_PARSE_FAILED_NOT_APK"}, qgjob.OutcomeErrored, qgjob.CauseBadBuild, 0, 0, true, qgjob.Errored},
 		{"SessionDies", phonesim.Fault{Kind: phonesim.FaultSessionDies, AfterCommands: 4}, qgjob.OutcomeErrored, qgjob.CauseSessionDied, 0, 1, false, qgjob.Passed},
 		{"AppCrashes", phonesim.Fault{Kind: phonesim.FaultAppCrash, AfterCommands: 4}, qgjob.OutcomeFailed, qgjob.CauseAppCrashed, 1, 0, false, qgjob.Passed},
