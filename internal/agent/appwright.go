@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -36,18 +35,14 @@ type kept struct {
 
 // inspection is what was found out about a bundle, wherever it is unpacked.
 type inspection struct {
-	of      inspected
+	of      string // Task.inspected
 	project appwright.Project
 }
 
-// inspected is what an inspection's outcome depends on.
-type inspected struct {
-	bundle, config string
-	env            [sha256.Size]byte // the SHA-256 of the variables, some of which may be secret
-}
-
-func (t Task) inspected() inspected {
-	return inspected{t.BundleSHA256, t.ConfigPath, sha256.Sum256([]byte(strings.Join(t.Env, "\x00")))}
+// inspected names all that the outcome of an inspection depends on. It is a hash: some of the variables may be secret.
+func (t Task) inspected() string {
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{t.BundleSHA256, t.ConfigPath}, t.Env...), "\x00")))
+	return hex.EncodeToString(sum[:])
 }
 
 // NewAppWright makes a runner. One serves all devices of a worker.
@@ -73,12 +68,13 @@ func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, erro
 }
 
 func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, error) {
-	done, err := w.turns.take(ctx, fmt.Sprint(t.inspected()))
+	of := t.inspected()
+	done, err := w.turns.take(ctx, of)
 	if err != nil {
 		return appwright.Project{}, err
 	}
 	defer done()
-	if project, ok := w.recall(t); ok {
+	if project, ok := w.recall(of, t.Dir); ok {
 		return project, nil
 	}
 	project, err := appwright.Inspect(ctx, t.Dir, t.ConfigPath, t.Env)
@@ -87,17 +83,17 @@ func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.known = append(w.known, inspection{t.inspected(), project})
+	w.known = append(w.known, inspection{of, project})
 	w.known = w.known[max(0, len(w.known)-keptInspections):]
 	return project, nil
 }
 
-// recall returns what is known of the task's bundle, as if it had been found in the task's directory.
-func (w *AppWright) recall(t Task) (appwright.Project, bool) {
+// recall returns what an inspection found, as if it had been found in another directory.
+func (w *AppWright) recall(of, taskDir string) (appwright.Project, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	i := slices.IndexFunc(w.known, func(k inspection) bool { return k.of == t.inspected() })
-	dir, err := filepath.EvalSymlinks(t.Dir)
+	i := slices.IndexFunc(w.known, func(k inspection) bool { return k.of == of })
+	dir, err := filepath.EvalSymlinks(taskDir)
 	if i < 0 || err != nil {
 		return appwright.Project{}, false
 	}

@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"qgjob"
+	"qgjob/internal/appwright"
 )
 
 // masked stands for a secret.
@@ -132,17 +133,16 @@ func (m *mask) text(s string) string {
 
 // clipped masks a text that may have been cut off, also the beginning of a secret where it was.
 func (m *mask) clipped(s string) string {
-	const more = "…"
-	before, cut := strings.CutSuffix(s, more)
+	before, cut := strings.CutSuffix(s, appwright.CutOff)
 	if !cut {
 		return m.text(s)
 	}
 	for i := max(0, len(before)-len(m.needles[0])); i <= len(before)-qgjob.MinSecret; i++ {
 		if slices.ContainsFunc(m.needles, func(n []byte) bool { return strings.HasPrefix(string(n), before[i:]) }) {
-			return strings.TrimSuffix(m.clipped(before[:i]+more), more) + masked + more
+			return strings.TrimSuffix(m.clipped(before[:i]+appwright.CutOff), appwright.CutOff) + masked + appwright.CutOff
 		}
 	}
-	return m.text(before) + more
+	return m.text(before) + appwright.CutOff
 }
 
 // replace appends text to out with its secrets masked. Unless it is the end, the last bytes are left over that could

@@ -48,8 +48,7 @@ var providers = map[qgjob.Target]string{
 // Inspect finds out whether the project can work, and which Playwright projects its config holds. It
 // evaluates the config but starts no global setup, no web server and no test. configPath is relative to the
 // project or absolute; empty means appwright.config.ts or appwright.config.js. The config sees env (NAME=value), as its
-// tests will. What the project lacks is a
-// [Failure] of cause project_invalid that spells out the mending.
+// tests will. What the project lacks is a [Failure] of cause project_invalid that spells out the mending.
 func Inspect(ctx context.Context, projectDir, configPath string, env []string) (Project, error) {
 	dir, err := filepath.EvalSymlinks(projectDir)
 	if err == nil {

@@ -295,16 +295,18 @@ var ansi = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
 
 func stripANSI(s string) string { return ansi.ReplaceAllString(s, "") }
 
+// CutOff ends the texts of a result that were too long.
+const CutOff = "…"
+
 // clip cuts a text to at most n bytes, at a rune's boundary, and makes it valid UTF-8.
 func clip(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
 		return s
 	}
-	const more = "…"
-	s = s[:n-len(more)]
+	s = s[:n-len(CutOff)]
 	for !utf8.ValidString(s) {
 		s = s[:len(s)-1]
 	}
-	return s + more
+	return s + CutOff
 }

@@ -47,15 +47,13 @@ func (t *tx) addFacts(sub *submitCall, seq int64) {
 func readFacts(query queryFunc, seq int64, run *qgjob.Run) error {
 	return query(func(row scanner) error {
 		var ci qgjob.CI
-		var queueTimeout int64
-		err := row.Scan(&run.MaxFailures, &ci.System, &ci.Repository, &ci.Commit, &ci.Branch, &ci.PullRequest, &ci.Actor, &ci.Workflow, &ci.URL, &queueTimeout)
-		run.QueueTimeoutSeconds = queueTimeout / 1000
+		err := row.Scan(&run.MaxFailures, &ci.System, &ci.Repository, &ci.Commit, &ci.Branch, &ci.PullRequest, &ci.Actor, &ci.Workflow, &ci.URL, &run.QueueTimeoutSeconds)
 		if ci != (qgjob.CI{}) {
 			run.CI = &ci
 		}
 		return err
 	}, `
-		select max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_timeout_ms
+		select max_failures, ci_system, repository, commit_id, branch, pull_request, actor, workflow, ci_url, queue_timeout_ms / 1000
 		from run_facts where run_seq = $1`, seq)
 }
 

@@ -155,21 +155,22 @@ func (s *simulated) Replace(b device.Build) {
 }
 
 func (s *simulated) Hurt(trouble devicetest.Trouble) {
-	set := func(f phonesim.Fault) {
-		if err := s.phone.SetFault(f); err != nil {
-			s.t.Fatal(err)
-		}
+	if err := s.phone.SetFault(faultOf(trouble)); err != nil {
+		s.t.Fatal(err)
 	}
+}
+
+// faultOf is the fault of a simulated phone that makes the trouble.
+func faultOf(trouble devicetest.Trouble) phonesim.Fault {
 	switch {
 	case trouble.Offline:
-		set(phonesim.Fault{Kind: phonesim.FaultOffline})
+		return phonesim.Fault{Kind: phonesim.FaultOffline}
 	case trouble.Hang:
-		set(phonesim.Fault{Kind: phonesim.FaultHang})
+		return phonesim.Fault{Kind: phonesim.FaultHang}
 	case trouble.Blind:
-		set(phonesim.Fault{Kind: phonesim.FaultNoRecorder})
-	case trouble.Refuse != "":
-		set(phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: trouble.Refuse})
+		return phonesim.Fault{Kind: phonesim.FaultNoRecorder}
 	}
+	return phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: trouble.Refuse}
 }
 
 func (s *simulated) Heal() { s.phone.ClearFaults() }

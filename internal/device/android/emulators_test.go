@@ -189,17 +189,8 @@ func (s *simulatedAVD) Replace(b device.Build) {
 }
 
 func (s *simulatedAVD) Hurt(trouble devicetest.Trouble) {
-	f := phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: trouble.Refuse}
-	switch {
-	case trouble.Offline:
-		f = phonesim.Fault{Kind: phonesim.FaultOffline}
-	case trouble.Hang:
-		f = phonesim.Fault{Kind: phonesim.FaultHang}
-	case trouble.Blind:
-		f = phonesim.Fault{Kind: phonesim.FaultNoRecorder}
-	}
 	var armed []phonesim.ArmedFault
-	s.control("PUT", "/fault", f, &armed)
+	s.control("PUT", "/fault", faultOf(trouble), &armed)
 }
 
 func (s *simulatedAVD) Heal() {

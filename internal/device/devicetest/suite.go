@@ -511,12 +511,10 @@ func deviceLog(t *testing.T, h Harness) {
 
 // recorded begins a recording and keeps it, and another one and does not.
 func recorded(t *testing.T, h Harness) {
-	s := open(t, h, h.Driver())
-	f, ok := s.(device.Filmer)
+	s, f, ok := filmer(t, h)
 	if !ok {
-		return // others record it, or nobody
+		return
 	}
-	prepare(t, s, h.Builds[0])
 	for _, keep := range []bool{true, false, true} {
 		film, err := f.Film(t.Context())
 		if err != nil {
@@ -549,13 +547,11 @@ func recorded(t *testing.T, h Harness) {
 // recordingOfALostDevice ends a recording of a device that is not there any more: an error, soon, and nothing else.
 // A device that does not record says so, and is as good as any other.
 func recordingOfABlindDevice(t *testing.T, h Harness) {
-	s := open(t, h, h.Driver())
-	f, ok := s.(device.Filmer)
+	s, f, ok := filmer(t, h)
 	if !ok {
 		return
 	}
 	h.Phone.Hurt(Trouble{Blind: true})
-	prepare(t, s, h.Builds[0])
 	film, err := f.Film(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -563,13 +559,8 @@ func recordingOfABlindDevice(t *testing.T, h Harness) {
 	if did := prepare(t, s, h.Builds[1]); !did.Installed {
 		t.Error("the next build was not installed")
 	}
-	dir := t.TempDir()
-	err = film.End(t.Context(), dir)
-	if err == nil || !strings.Contains(err.Error(), "does not record its screen") {
+	if err := nothingKept(t, film); err == nil || !strings.Contains(err.Error(), "does not record its screen") {
 		t.Errorf("the recording ends with %v", err)
-	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		t.Errorf("it left %d files, %v", len(entries), err)
 	}
 	if err := s.Check(t.Context()); err != nil {
 		t.Errorf("afterwards: %v", err)
@@ -577,24 +568,40 @@ func recordingOfABlindDevice(t *testing.T, h Harness) {
 }
 
 func recordingOfALostDevice(t *testing.T, h Harness) {
-	s := open(t, h, h.Driver())
-	f, ok := s.(device.Filmer)
+	_, f, ok := filmer(t, h)
 	if !ok {
 		return
 	}
-	prepare(t, s, h.Builds[0])
 	film, err := f.Film(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.Phone.Hurt(Trouble{Offline: true})
-	dir := t.TempDir()
-	if err := film.End(t.Context(), dir); err == nil {
+	if err := nothingKept(t, film); err == nil {
 		t.Error("the recording of a device that is gone ends without an error")
 	}
+}
+
+// filmer prepares a device whose driver records its screen; of others the provider does, or nobody.
+func filmer(t *testing.T, h Harness) (device.Session, device.Filmer, bool) {
+	t.Helper()
+	s := open(t, h, h.Driver())
+	f, ok := s.(device.Filmer)
+	if ok {
+		prepare(t, s, h.Builds[0])
+	}
+	return s, f, ok
+}
+
+// nothingKept ends a recording that leaves no file, and returns how it ended.
+func nothingKept(t *testing.T, film device.Film) error {
+	t.Helper()
+	dir := t.TempDir()
+	ended := film.End(t.Context(), dir)
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("it left %d files, %v", len(entries), err)
 	}
+	return ended
 }
 
 // leftOpen is two tests of one job, of which the first crashed with its session open.
