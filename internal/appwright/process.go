@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -17,6 +18,8 @@ const (
 	termGrace = 10 * time.Second
 	// drainGrace is how long output is read on after the process has ended while something holds its pipe.
 	drainGrace = 2 * time.Second
+	// killGrace is how long it is tried to end what SIGKILL did not end.
+	killGrace = 5 * time.Second
 	// groupPoll is how often it is looked whether the rest of a group has gone.
 	groupPoll = 50 * time.Millisecond
 	// familyPoll is how often it is looked what a process has started: what leaves its group and its
@@ -73,12 +76,8 @@ func startProcess(c command) (*process, error) {
 func (p *process) wait(ctx context.Context) exit {
 	if !p.watch(ctx) {
 		p.signal(syscall.SIGTERM)
-		grace := time.NewTimer(p.grace)
-		defer grace.Stop()
-		select {
-		case <-p.done:
-		case <-grace.C:
-			p.signal(syscall.SIGKILL)
+		if !p.until(p.ended, p.grace) {
+			p.kill()
 			<-p.done
 		}
 	}
@@ -104,22 +103,55 @@ func (p *process) watch(ctx context.Context) (ended bool) {
 
 // sweep ends what the child left behind.
 func (p *process) sweep() {
-	if len(p.family.living()) == 0 {
+	if p.gone() {
 		return
 	}
 	p.signal(syscall.SIGTERM)
-	deadline := time.Now().Add(p.grace)
-	for time.Now().Before(deadline) {
-		if len(p.family.living()) == 0 {
-			return
+	if !p.until(p.gone, p.grace) {
+		p.kill()
+	}
+}
+
+// kill ends the family, and what one of it starts between two looks. What no signal ends, as one in an
+// uninterruptible call of the kernel, is left after killGrace.
+func (p *process) kill() {
+	p.until(func() bool {
+		p.signal(syscall.SIGKILL)
+		return p.gone()
+	}, killGrace)
+}
+
+func (p *process) gone() bool { return len(p.family.living()) == 0 }
+
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// until looks whether something is so until it is, or the time is over.
+func (p *process) until(so func() bool, within time.Duration) bool {
+	deadline := time.Now().Add(within)
+	for !so() {
+		if time.Now().After(deadline) {
+			return false
 		}
 		time.Sleep(groupPoll)
 	}
-	p.signal(syscall.SIGKILL)
+	return true
 }
 
+// signal signals the family, the child first: it may have its own way to end its children, and take the
+// death of one that it waits for as its own end.
 func (p *process) signal(sig syscall.Signal) {
-	for _, pid := range p.family.living() {
+	living := p.family.living()
+	if at := slices.Index(living, p.cmd.Process.Pid); at > 0 {
+		living[0], living[at] = living[at], living[0]
+	}
+	for _, pid := range living {
 		syscall.Kill(pid, sig)
 	}
 }
