@@ -46,7 +46,8 @@ var (
 	_ device.Holder  = (*avdSession)(nil)
 )
 
-// emulator is a running process.
+// emulator is a running process. Its port is its session's until that knows of its end: the serial is made of
+// the port, and what still asks for a dead emulator must not reach another's.
 type emulator struct {
 	serial string
 	pid    int
@@ -282,6 +283,7 @@ func (s *avdSession) stop() {
 		return
 	}
 	running.stop()
+	running.port.Unlock()
 	s.mu.Lock()
 	s.running = nil
 	s.mu.Unlock()
@@ -325,7 +327,6 @@ func (e *Emulators) start(name string) (*emulator, error) {
 		cmd.Wait()                            // how it ended is in its log
 		syscall.Kill(-r.pid, syscall.SIGKILL) // what it started, and the watcher
 		write.Close()
-		held.Unlock()
 	}()
 	e.log.Info("emulator starts", "avd", name, "serial", r.serial)
 	return r, nil

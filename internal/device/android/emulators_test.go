@@ -351,6 +351,34 @@ func TestEmulatorThatDies(t *testing.T) {
 	}
 }
 
+// While a worker does not yet know that its emulator died, another's must not have that one's serial: what the
+// first asks of the dead one would reach it.
+func TestEmulatorThatDiedIsNotTakenForAnother(t *testing.T) {
+	t.Parallel()
+	h := newSDKHost(t, 2)
+	b := buildAPK(t, h.dir, phonesim.App{Label: "one"})
+	busy := openAVD(t, h.emulators(t), h.opts.AVDs[0])
+	if _, err := busy.Prepare(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	dead := busy.running
+	syscall.Kill(-dead.pid, syscall.SIGKILL)
+	<-dead.exited
+	other := openAVD(t, h.emulators(t), h.opts.AVDs[1])
+	if _, err := other.Prepare(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if other.serial() == dead.serial {
+		t.Errorf("the other worker's emulator is %s, too", dead.serial)
+	}
+	if err := busy.Release(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if did, err := busy.Prepare(t.Context(), b); err != nil || !did.Installed {
+		t.Errorf("the next job: %+v %v", did, err)
+	}
+}
+
 // AVDs of qgjob's own are made from the newest system image that fits.
 func TestAVDsAreCreated(t *testing.T) {
 	t.Parallel()
