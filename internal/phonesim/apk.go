@@ -35,6 +35,8 @@ type App struct {
 	MinSDK     int32 `json:"min_sdk,omitempty"`
 	TargetSDK  int32 `json:"target_sdk,omitempty"`
 	Debuggable bool  `json:"debuggable,omitempty"`
+	// MinOS is the oldest iOS that an iOS app runs on. Default 15.0.
+	MinOS string `json:"min_os,omitempty"`
 	// Model is what the app does. Without one it shows its label.
 	Model *Model `json:"model,omitempty"`
 }
@@ -98,6 +100,7 @@ func (a App) withDefaults() App {
 	fill(&a.VersionName, "1.0")
 	fill(&a.Label, a.Package)
 	fill(&a.Activity, ".MainActivity")
+	fill(&a.MinOS, "15.0")
 	number(&a.VersionCode, 1)
 	number(&a.MinSDK, 21)
 	number(&a.TargetSDK, 34)

@@ -33,7 +33,7 @@ const (
 // AfterCommands answered ones. session_dies and app_crash wait for a command when there is nothing to end yet.
 type Fault struct {
 	Kind string `json:"kind"`
-	// Code is the INSTALL_FAILED_* code of refuse_install. Default INSTALL_FAILED_INTERNAL_ERROR.
+	// Code is the code of refuse_install: INSTALL_FAILED_* of a phone, a word like ApplicationVerificationFailed of an iPhone. Default INSTALL_FAILED_INTERNAL_ERROR.
 	Code string `json:"code,omitempty"`
 	// DurationMS ends offline and hang by itself; 0: they last until cleared.
 	DurationMS int `json:"duration_ms,omitempty"`
@@ -56,7 +56,8 @@ type ArmedFault struct {
 	toGo int // commands to be answered before it strikes
 }
 
-var installCodePattern = regexp.MustCompile(`^INSTALL_(PARSE_)?FAILED_[A-Z0-9_]+$`)
+// installCodePattern matches Android's codes and iOS's, as INSTALL_FAILED_INVALID_APK and ApplicationVerificationFailed.
+var installCodePattern = regexp.MustCompile(`^(INSTALL_(PARSE_)?FAILED_[A-Z0-9_]+|[A-Z][A-Za-z]+)$`)
 
 func (f *Fault) validate() error {
 	if f.DurationMS < 0 || f.DelayMS < 0 || f.AfterCommands < 0 || f.Count < 0 {
@@ -69,7 +70,7 @@ func (f *Fault) validate() error {
 			f.Code = "INSTALL_FAILED_INTERNAL_ERROR"
 		}
 		if !installCodePattern.MatchString(f.Code) {
-			return fmt.Errorf("fault: code %q is not of the form INSTALL_FAILED_SOMETHING", f.Code)
+			return fmt.Errorf("fault: code %q is not of the form INSTALL_FAILED_SOMETHING, or of an iPhone's, as ApplicationVerificationFailed", f.Code)
 		}
 	case FaultSlow:
 		if f.DelayMS == 0 {
@@ -312,5 +313,8 @@ func (p *Phone) strike(kind string) {
 	p.log.Info("fault struck", "kind", kind, "strikes", strikes)
 	if kind == FaultOffline {
 		p.cutTransports()
+		if p.ios {
+			p.killInstrumentation("the iPhone was disconnected")
+		}
 	}
 }

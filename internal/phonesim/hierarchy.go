@@ -44,6 +44,7 @@ type node struct {
 	place   string   // what it is in the app's description, over all launches
 	element *Element // nil for what the system adds
 	item    bool     // a row of a list
+	ios     bool     // as XCTest sees it: its class is XCUIElementTypeSomething
 }
 
 // tree is the screen at one moment: what is in front of it, as accessibility services see it.
@@ -277,6 +278,9 @@ func (n *node) tag() string { return strings.ReplaceAll(n.class, "$", "_") }
 
 // attributeNames are the attributes that the page source and XPath see, in the server's order.
 func (n *node) attributeNames() []string {
+	if n.ios {
+		return xcuiAttributes
+	}
 	names := []string{
 		"index", "package", "class", "text", "content-desc", "resource-id", "checkable", "checked", "clickable", "enabled",
 		"focusable", "focused", "long-clickable", "password", "scrollable", "selected", "bounds", "displayed",
@@ -296,6 +300,9 @@ func (n *node) attributeNames() []string {
 
 // attribute returns an attribute by its name in the page source, false for one that there is not.
 func (n *node) attribute(name string) (string, bool) {
+	if n.ios {
+		return n.xcuiAttribute(name)
+	}
 	switch name {
 	case "index":
 		return strconv.Itoa(n.index()), true

@@ -17,7 +17,7 @@ const uiautomatorTest = "io.appium.uiautomator2.server.test"
 // instrumentation is the UiAutomator2 server's process on the phone.
 type instrumentation struct {
 	pkg, target string
-	connections *pipeListener
+	connections *pipeListener // nil for one that listens on a port
 	server      *http.Server
 	done        chan struct{}
 	session     string // the open session, "" when there is none; guarded by the phone's lock
@@ -87,7 +87,9 @@ func (p *Phone) endInstrumentation(why string) {
 	}
 	close(i.done)
 	_ = i.server.Close() // of pipes, which cannot fail
-	_ = i.connections.Close()
+	if i.connections != nil {
+		_ = i.connections.Close()
+	}
 	p.log.Debug("UiAutomator2 server ended", "reason", why)
 }
 

@@ -40,6 +40,7 @@ type Phone struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	faults   *faults
+	ios      bool // an iPhone: what it shows is as XCTest sees it
 	commands map[string]func(*call) int // the shell's, by name
 
 	mu              sync.Mutex
@@ -76,9 +77,17 @@ func Start(o Options) (*Phone, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulated phone: %w", err)
 	}
+	p := newPhone(o)
+	p.listener = listener
+	p.running.Go(p.acceptLoop)
+	return p, nil
+}
+
+// newPhone makes a phone that is not reached by adb.
+func newPhone(o Options) *Phone {
 	now := time.Now()
 	p := &Phone{
-		options: o, log: o.Logger.With("phone", o.Serial), listener: listener, faults: newFaults(),
+		options: o, log: o.Logger.With("phone", o.Serial), faults: newFaults(),
 		transports: map[*transport]bool{}, settings: map[string]string{}, files: map[string]file{},
 		packages: map[string]*installedPackage{}, apps: map[string]*app{}, pids: map[string]int{},
 		backends: map[string]map[string]int{}, orientation: "PORTRAIT", instrumented: make(chan struct{}),
@@ -90,8 +99,7 @@ func Start(o Options) (*Phone, error) {
 	p.addSystemPackages(now)
 	p.bootFinished(now)
 	p.boot.completeAt = now.Add(o.BootTime)
-	p.running.Go(p.acceptLoop)
-	return p, nil
+	return p
 }
 
 func (o Options) withDefaults() Options {
@@ -138,8 +146,13 @@ func (o Options) props() map[string]string {
 	return props
 }
 
-// Addr is where adb finds the phone: `adb connect` takes it.
-func (p *Phone) Addr() string { return p.listener.Addr().String() }
+// Addr is where adb finds the phone: `adb connect` takes it. An iPhone has none.
+func (p *Phone) Addr() string {
+	if p.listener == nil {
+		return ""
+	}
+	return p.listener.Addr().String()
+}
 
 // Serial is the phone's ro.serialno.
 func (p *Phone) Serial() string { return p.options.Serial }
@@ -147,7 +160,10 @@ func (p *Phone) Serial() string { return p.options.Serial }
 // Close switches the phone off and waits until everything in it has ended.
 func (p *Phone) Close() error {
 	p.cancel()
-	err := p.listener.Close()
+	var err error
+	if p.listener != nil {
+		err = p.listener.Close()
+	}
 	p.killInstrumentation("the phone was switched off")
 	p.running.Wait()
 	if errors.Is(err, net.ErrClosed) {

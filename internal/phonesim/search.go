@@ -24,6 +24,9 @@ func (s *screenSearch) find(strategy, selector string) ([]*node, error) {
 		}
 		return x.find(s.from)
 	}
+	if s.phone.ios {
+		return s.findXCUI(strategy, selector)
+	}
 	var test func(*node) bool
 	switch strategy {
 	case "id":
@@ -38,6 +41,10 @@ func (s *screenSearch) find(strategy, selector string) ([]*node, error) {
 	default:
 		return nil, &selectorError{"unsupported locator strategy " + strategy}
 	}
+	return s.matching(test), nil
+}
+
+func (s *screenSearch) matching(test func(*node) bool) []*node {
 	var found []*node
 	s.from.each(func(n *node) bool {
 		if test(n) && n.key != "" {
@@ -45,7 +52,7 @@ func (s *screenSearch) find(strategy, selector string) ([]*node, error) {
 		}
 		return true
 	})
-	return found, nil
+	return found
 }
 
 // scroll moves the screen's content up by some pixels, as far as there is any.

@@ -1,6 +1,7 @@
 package phonesim
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -62,6 +63,16 @@ type uiaBody struct {
 	Settings    map[string]any    `json:"settings"`
 	Actions     []actionSequence  `json:"actions"`
 	Params      *uiaScrollParams  `json:"params"`
+
+	// Of WebDriverAgent.
+	X, Y                     float64
+	FromX, FromY, ToX, ToY   float64
+	BundleID                 string `json:"bundleId"`
+	Capabilities             struct {
+		FirstMatch []struct {
+			BundleID string `json:"bundleId"`
+		} `json:"firstMatch"`
+	} `json:"capabilities"`
 }
 
 type uiaScrollParams struct {
@@ -154,7 +165,10 @@ func (p *Phone) answer(w http.ResponseWriter, r *http.Request, i *instrumentatio
 	p.log.Debug("uiautomator2", "method", r.Method, "path", r.URL.Path, "status", status)
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"sessionId": r.PathValue("session"), "value": value}) // the client may be gone
+	p.mu.Lock()
+	session := cmp.Or(r.PathValue("session"), i.session)
+	p.mu.Unlock()
+	_ = json.NewEncoder(w).Encode(map[string]any{"sessionId": session, "value": value}) // the client may be gone
 }
 
 func (r *uiaRequest) run(run uiaCommand, inSession bool) (any, error) {

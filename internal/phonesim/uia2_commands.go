@@ -41,7 +41,7 @@ func sessionCommands() map[string]uiaCommand {
 
 		"GET " + session + "/source": func(r *uiaRequest) (any, error) { return r.tree().source(), nil },
 		"GET " + session + "/screenshot": func(r *uiaRequest) (any, error) {
-			return base64.StdEncoding.EncodeToString(r.tree().screenshot()), nil
+			return base64.StdEncoding.EncodeToString(r.phone.tree(r.now, false).screenshot()), nil
 		},
 		"POST " + session + "/keys":    uiaKeys,
 		"POST " + session + "/actions": uiaActions,
@@ -88,7 +88,13 @@ func deviceCommands(commands map[string]uiaCommand, device string) {
 	commands["POST "+device+"/long_press_keycode"] = press
 }
 
-func (r *uiaRequest) tree() *tree { return r.phone.tree(r.now, false) }
+func (r *uiaRequest) tree() *tree {
+	t := r.phone.tree(r.now, false)
+	if r.phone.ios {
+		t.asXCUI()
+	}
+	return t
+}
 
 func (b rect) json() map[string]int {
 	return map[string]int{"x": b.left, "y": b.top, "width": b.right - b.left, "height": b.bottom - b.top}
@@ -227,7 +233,7 @@ func uiaAttribute(r *uiaRequest, n *node) (any, error) {
 }
 
 func uiaElementScreenshot(r *uiaRequest) (any, error) {
-	t := r.tree()
+	t := r.phone.tree(r.now, false)
 	n := t.byUID(r.http.PathValue("element"))
 	if n == nil {
 		_, err := r.element(r.http.PathValue("element"))

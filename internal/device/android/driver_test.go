@@ -351,7 +351,7 @@ func TestADBOfAnotherVersionIsRefused(t *testing.T) {
 }
 
 func TestHelpersAreWhatTheyAreCalled(t *testing.T) {
-	install, err := appium.Ensure(t.Context(), devicetest.AppiumDir(t), devicetest.Log(t))
+	install, err := appium.Ensure(t.Context(), devicetest.AppiumDir(t), appium.Android, devicetest.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

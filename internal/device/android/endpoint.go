@@ -31,7 +31,7 @@ func (s *session) Endpoint(ctx context.Context) (device.Endpoint, error) {
 	if err := s.use(); err != nil {
 		return device.Endpoint{}, err
 	}
-	install, err := appium.Ensure(ctx, s.d.opts.AppiumDir, s.d.log)
+	install, err := appium.Ensure(ctx, s.d.opts.AppiumDir, appium.Android, s.d.log)
 	if err != nil {
 		return device.Endpoint{}, err
 	}
@@ -147,7 +147,7 @@ type helper struct {
 	pattern string // of the APK in the module
 }
 
-// Package names and places as in the modules that npm/package-lock.json of package appium pins.
+// Package names and places as in the modules that npm/android/package-lock.json of package appium pins.
 var helpers = []helper{
 	{"io.appium.settings", "io.appium.settings", "apks/settings_apk-debug.apk"},
 	{"io.appium.uiautomator2.server", "appium-uiautomator2-server", "apks/appium-uiautomator2-server-v*.apk"},

@@ -60,7 +60,7 @@ func newSession(d *Driver, serial string, held *device.Held) (*session, error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "the directory of device %s cannot be made: %w", serial, err)
 	}
-	s.record = readRecord(s.recordPath(), s.log)
+	device.ReadHint(s.recordPath(), &s.record, s.log)
 	return s, nil
 }
 

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 }
 
 func beParent(dir string) {
-	in, err := appium.Ensure(context.Background(), dir, devicetest.Discard)
+	in, err := appium.Ensure(context.Background(), dir, appium.Android, devicetest.Discard)
 	if err == nil {
 		var s *appium.Server
 		if s, err = in.Start(context.Background(), appium.Options{LogPath: os.Args[1] + "/log", TempDir: os.Args[1]}); err == nil {
@@ -50,7 +50,7 @@ func beParent(dir string) {
 
 func install(t *testing.T) *appium.Install {
 	t.Helper()
-	in, err := appium.Ensure(t.Context(), devicetest.AppiumDir(t), devicetest.Log(t))
+	in, err := appium.Ensure(t.Context(), devicetest.AppiumDir(t), appium.Android, devicetest.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestEnsureAfterInterruption(t *testing.T) {
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := appium.Ensure(ctx, dir, devicetest.Log(t)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := appium.Ensure(ctx, dir, appium.Android, devicetest.Log(t)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("interrupted install: %v", err)
 	}
 	leftover := filepath.Join(dir, "installing-by-one-who-was-killed")
@@ -95,7 +95,7 @@ func TestEnsureAfterInterruption(t *testing.T) {
 	for i := range installs {
 		wg.Go(func() {
 			var err error
-			if installs[i], err = appium.Ensure(t.Context(), dir, devicetest.Log(t)); err != nil {
+			if installs[i], err = appium.Ensure(t.Context(), dir, appium.Android, devicetest.Log(t)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -127,7 +127,7 @@ func TestNodeIsMissingOrTooOld(t *testing.T) {
 				}
 			}
 			t.Setenv("PATH", bin)
-			_, err := appium.Ensure(t.Context(), t.TempDir(), devicetest.Log(t))
+			_, err := appium.Ensure(t.Context(), t.TempDir(), appium.Android, devicetest.Log(t))
 			if f, ok := errors.AsType[*device.Failure](err); !ok || f.Cause != qgjob.CauseHostFailed || !strings.Contains(f.Message, "install Node.js 20 or newer") {
 				t.Errorf("error %v", err)
 			}
@@ -144,7 +144,7 @@ func TestNpmFails(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":/bin:/usr/bin")
 	dir := t.TempDir()
-	_, err := appium.Ensure(t.Context(), dir, devicetest.Log(t))
+	_, err := appium.Ensure(t.Context(), dir, appium.Android, devicetest.Log(t))
 	if f, ok := errors.AsType[*device.Failure](err); !ok || f.Cause != qgjob.CauseHostFailed || !strings.Contains(f.Message, "no route to the registry") {
 		t.Errorf("error %v", err)
 	}

@@ -1,7 +1,9 @@
 package appium
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"log"
 	"net"
@@ -19,18 +21,19 @@ type front struct {
 	listener net.Listener
 	server   *http.Server
 	served   chan struct{}
+	before   func(ctx context.Context, request []byte) ([]byte, error) // Options.Before
 
 	mu     sync.Mutex
 	making int           // sessions
 	idle   chan struct{} // closed while making is 0
 }
 
-func openFront(upstream *url.URL) (*front, error) {
+func openFront(upstream *url.URL, before func(context.Context, []byte) ([]byte, error)) (*front, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	f := &front{listener: listener, served: make(chan struct{}), idle: make(chan struct{})}
+	f := &front{listener: listener, before: before, served: make(chan struct{}), idle: make(chan struct{})}
 	close(f.idle)
 	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(upstream) },
@@ -58,8 +61,31 @@ func (f *front) holding(next http.Handler) http.Handler {
 		defer f.count(-1)
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 		defer cancel()
-		next.ServeHTTP(w, r.WithContext(ctx))
+		r = r.WithContext(ctx)
+		if f.before != nil && !f.prepared(w, r) {
+			return
+		}
+		next.ServeHTTP(w, r)
 	})
+}
+
+// maxRequest bounds a request for a session.
+const maxRequest = 4 << 20
+
+// prepared lets the server's owner see to a session that is asked for, and answers what that refuses.
+func (f *front) prepared(w http.ResponseWriter, r *http.Request) bool {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
+	if err == nil {
+		body, err = f.before(r.Context(), body)
+	}
+	if err != nil {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(http.StatusInternalServerError)
+		json.NewEncoder(w).Encode(map[string]any{"value": map[string]string{"error": "session not created", "message": err.Error(), "stacktrace": ""}})
+		return false
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return true
 }
 
 func (f *front) count(change int) {

@@ -11,7 +11,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -30,33 +31,47 @@ import (
 	"qgjob/internal/filelock"
 )
 
-// The versions that npm/package.json pins.
-const (
-	Version             = "2.19.0"
-	UIAutomator2Version = "3.10.0"
-)
+// Version is that of Appium, which the package.json of each edition pins.
+const Version = "2.19.0"
 
 // oldestNode is the oldest major version of Node.js that is supported.
 const oldestNode = 20
 
-//go:embed npm/package.json
-var packageJSON []byte
+// Edition is Appium with a driver.
+type Edition struct {
+	driver        string // as Appium calls it
+	driverVersion string
+	dir           string // of its package.json and package-lock.json
+}
 
-//go:embed npm/package-lock.json
-var packageLock []byte
+// Editions. A host installs those that its devices need.
+var (
+	Android = Edition{driver: "uiautomator2", driverVersion: "3.10.0", dir: "npm/android"}
+	IOS     = Edition{driver: "xcuitest", driverVersion: "7.35.1", dir: "npm/ios"}
+)
+
+//go:embed npm
+var npmFiles embed.FS
+
+// file is one of the edition's own files.
+func (e Edition) file(name string) []byte {
+	content, _ := npmFiles.ReadFile(path.Join(e.dir, name)) // it is embedded
+	return content
+}
 
 // Install is an installed Appium with its drivers. It is immutable: another set of versions gets another
 // directory.
 type Install struct {
-	Dir  string // holds node_modules; also the APPIUM_HOME of its servers
-	node string
+	Dir     string // holds node_modules; also the APPIUM_HOME of its servers
+	node    string
+	edition Edition
 }
 
-// Ensure returns the install in a directory and makes it when it is missing, which takes half a minute
+// Ensure returns the install of an edition in a directory and makes it when it is missing, which takes half a minute
 // and the npm registry. Any number of goroutines and processes may call it for one directory: one
 // installs, the others wait. An install that was interrupted is made anew by the next call. The error is a
 // *device.Failure, or wraps the context's error.
-func Ensure(ctx context.Context, dir string, log *slog.Logger) (*Install, error) {
+func Ensure(ctx context.Context, dir string, edition Edition, log *slog.Logger) (*Install, error) {
 	node, err := findNode(ctx)
 	if err != nil {
 		return nil, err
@@ -65,7 +80,7 @@ func Ensure(ctx context.Context, dir string, log *slog.Logger) (*Install, error)
 	if err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "Appium cannot be installed: %w", err)
 	}
-	in := &Install{Dir: filepath.Join(dir, "appium-"+Version+"-"+fingerprint()), node: node}
+	in := &Install{Dir: filepath.Join(dir, "appium-"+Version+"-"+edition.fingerprint()), node: node, edition: edition}
 	if in.complete() {
 		return in, nil
 	}
@@ -116,7 +131,7 @@ func (in *Install) make(ctx context.Context, dir string, log *slog.Logger) error
 		return nil
 	}
 	if _, err := os.Stat(in.Dir); errors.Is(err, fs.ErrNotExist) {
-		log.Info("installing Appium, once on this host", "version", Version, "dir", in.Dir)
+		log.Info("installing Appium, once on this host", "version", Version, "driver", in.edition.driver, "dir", in.Dir)
 		began := time.Now()
 		if err := in.download(ctx, dir); err != nil {
 			return err
@@ -146,11 +161,10 @@ func (in *Install) download(ctx context.Context, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.WriteFile(filepath.Join(tmp, "package.json"), packageJSON, 0o644); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(tmp, "package-lock.json"), packageLock, 0o644); err != nil {
-		return err
+	for _, name := range []string{"package.json", "package-lock.json"} {
+		if err := os.WriteFile(filepath.Join(tmp, name), in.edition.file(name), 0o644); err != nil {
+			return err
+		}
 	}
 	cmd := groupCommand(ctx, npm, "ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund", "--no-progress", "--loglevel=error")
 	cmd.Dir = tmp
@@ -168,15 +182,15 @@ func (in *Install) register(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("appium driver list: %w: %s", err, lastLines(out))
 	}
-	if !bytes.Contains(out, []byte(UIAutomator2Version)) || !in.complete() {
-		return fmt.Errorf("the installed Appium does not find its uiautomator2 driver %s: remove %s and try again: %s", UIAutomator2Version, in.Dir, lastLines(out))
+	if !bytes.Contains(out, []byte(in.edition.driverVersion)) || !in.complete() {
+		return fmt.Errorf("the installed Appium does not find its driver %s %s: remove %s and try again: %s", in.edition.driver, in.edition.driverVersion, in.Dir, lastLines(out))
 	}
 	return nil
 }
 
 // fingerprint tells installs of different lock files apart.
-func fingerprint() string {
-	sum := sha256.Sum256(append(bytes.Clone(packageJSON), packageLock...))
+func (e Edition) fingerprint() string {
+	sum := sha256.Sum256(append(e.file("package.json"), e.file("package-lock.json")...))
 	return hex.EncodeToString(sum[:4])
 }
 

@@ -32,6 +32,9 @@ type Options struct {
 	LogPath string   // Appium's own log is appended here and bounded to 32 MB, with <LogPath>.1
 	TempDir string   // for Appium's own temporary files
 	Env     []string // KEY=value, on top of the little that Appium needs
+	// Before is called for each session that is asked for, with the request's body, before Appium sees it. It returns what Appium is to see, or why there
+	// is no session. It may be nil.
+	Before func(ctx context.Context, request []byte) ([]byte, error)
 }
 
 // Server is a running Appium server.
@@ -78,7 +81,7 @@ func (in *Install) start(ctx context.Context, opts Options, port int) (*Server, 
 		return nil, err
 	}
 	direct := &url.URL{Scheme: "http", Host: net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}
-	front, err := openFront(direct)
+	front, err := openFront(direct, opts.Before)
 	if err != nil {
 		log.Close()
 		return nil, err

@@ -58,10 +58,15 @@ func ADBServer(t testing.TB) (port int) {
 
 // AppiumDir is the directory of an install of Appium that all tests of this checkout share. The first that
 // asks for it installs, which takes npm and half a minute.
-func AppiumDir(t testing.TB) string {
+func AppiumDir(t testing.TB) string { return appiumDir(t, appium.Android) }
+
+// AppiumDirIOS is AppiumDir with the driver for iPhones.
+func AppiumDirIOS(t testing.TB) string { return appiumDir(t, appium.IOS) }
+
+func appiumDir(t testing.TB, edition appium.Edition) string {
 	t.Helper()
 	dir := filepath.Join(root(t), ".cache", "qgjob", "appium")
-	if _, err := appium.Ensure(t.Context(), dir, Log(t)); err != nil {
+	if _, err := appium.Ensure(t.Context(), dir, edition, Log(t)); err != nil {
 		t.Fatal(err)
 	}
 	return dir

@@ -1,0 +1,54 @@
+package ios
+
+import (
+	"context"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+// simulatorSession is a session that tells what a simulator logs and shows; devicectl has no such commands for iPhones.
+type simulatorSession struct {
+	*session
+	simulator *simulator
+}
+
+var _ device.Chronicler = (*simulatorSession)(nil)
+
+// MarkLog implements device.Chronicler: a simulator's clock is this Mac's.
+func (s *simulatorSession) MarkLog(context.Context) (string, error) {
+	return "@" + strconv.FormatInt(time.Now().Unix(), 10), s.use()
+}
+
+// LogSince implements device.Chronicler.
+func (s *simulatorSession) LogSince(ctx context.Context, mark string, w io.Writer) error {
+	if err := s.use(); err != nil {
+		return err
+	}
+	if _, err := strconv.ParseInt(strings.TrimPrefix(mark, "@"), 10, 64); err != nil {
+		return device.Failf(qgjob.CauseHostFailed, "%q is no mark of a simulator's log", mark)
+	}
+	out, err := s.simulator.simctl(ctx, "spawn", "log", "show", "--style", "compact", "--start", mark)
+	if err != nil {
+		return s.simulator.refused("log", err)
+	}
+	_, err = io.WriteString(w, out+"\n")
+	return err
+}
+
+// Screen implements device.Chronicler.
+func (s *simulatorSession) Screen(ctx context.Context, w io.Writer) error {
+	if err := s.use(); err != nil {
+		return err
+	}
+	picture, err := s.simulator.xcrun(ctx, commandTimeout, "simctl", "io", s.simulator.udid, "screenshot", "--type=png", "-")
+	if err != nil {
+		return s.simulator.refused("screenshot", err)
+	}
+	_, err = w.Write(picture)
+	return err
+}

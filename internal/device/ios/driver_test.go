@@ -1,0 +1,284 @@
+package ios
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"qgjob"
+	"qgjob/internal/device"
+	"qgjob/internal/device/devicetest"
+	"qgjob/internal/phonesim"
+)
+
+func list(t *testing.T, d *Driver) []device.Info {
+	t.Helper()
+	infos, err := d.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return infos
+}
+
+func openDevice(t *testing.T, h *mac) device.Session {
+	t.Helper()
+	s, err := h.driver(t).Open(t.Context(), h.udid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestWhatIsListed(t *testing.T) {
+	t.Parallel()
+	phone := startMac(t, phonesim.IPhoneOptions{Model: "iPhone 15 Pro", OSVersion: "17.4.1"})
+	phone.named = false
+	want := []device.Info{{ID: phone.udid, Serial: phone.udid, Kind: qgjob.TargetDevice, Platform: "ios", Model: "iPhone 15 Pro", OSVersion: "17.4.1", State: qgjob.DeviceIdle}}
+	if diff := cmp.Diff(want, list(t, phone.driver(t))); diff != "" {
+		t.Errorf("an iPhone (-want +got)\n%s", diff)
+	}
+
+	booted := startMac(t, phonesim.IPhoneOptions{Simulator: true, Booted: true, Name: "Ann's phone"})
+	booted.named = false
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = []device.Info{{ID: booted.udid + "@" + host, Serial: booted.udid, Kind: qgjob.TargetEmulator, Platform: "ios", Model: "Ann's phone", OSVersion: "18.2", State: qgjob.DeviceIdle}}
+	if diff := cmp.Diff(want, list(t, booted.driver(t))); diff != "" {
+		t.Errorf("a simulator (-want +got)\n%s", diff)
+	}
+
+	down := startMac(t, phonesim.IPhoneOptions{Simulator: true})
+	down.named = false
+	if got := list(t, down.driver(t)); len(got) != 0 {
+		t.Errorf("a simulator that does not run and is not to be booted: %+v", got)
+	}
+	down.mine = true
+	if got := list(t, down.driver(t)); len(got) != 1 || got[0].State != qgjob.DeviceIdle {
+		t.Errorf("a simulator that is to be booted: %+v", got)
+	}
+}
+
+func TestIPhonesThatCannotBeUsed(t *testing.T) {
+	good := coreDevice{}
+	good.Connection.PairingState, good.Connection.TunnelState = "paired", "disconnected"
+	good.Hardware.UDID, good.Hardware.ProductType, good.Device.OSVersion = "U", "iPhone17,3", "18.2"
+	if got := good.info(); got.State != qgjob.DeviceIdle || got.Model != "iPhone17,3" {
+		t.Errorf("an iPhone that rests: %+v", got)
+	}
+	for says, change := range map[string]func(*coreDevice){
+		"Trust This Computer": func(c *coreDevice) { c.Connection.PairingState = "unpaired" },
+		"check the cable":     func(c *coreDevice) { c.Connection.TunnelState = "unavailable" },
+		"Developer Mode":      func(c *coreDevice) { c.Device.DeveloperModeStatus = "disabled" },
+		"iOS 17 or newer":     func(c *coreDevice) { c.Device.OSVersion = "16.7" },
+	} {
+		c := good
+		change(&c)
+		if got := c.info(); got.State == qgjob.DeviceIdle || !strings.Contains(got.Message, says) {
+			t.Errorf("%s: %+v", says, got)
+		}
+	}
+}
+
+// One of Xcode's programs that fails hides its own devices only, and those that were seen are told of.
+func TestListWithoutDevicectl(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{})
+	h.named = false
+	d := h.driver(t)
+	before := list(t, d)
+	if len(before) != 1 {
+		t.Fatalf("listed %+v", before)
+	}
+	bin := t.TempDir()
+	script := "#!/bin/sh\ncase \"$1\" in simctl) exec '" + filepath.Join(h.Bin(), "xcrun") + "' \"$@\";; esac\necho broken >&2; exit 1\n"
+	if err := os.WriteFile(filepath.Join(bin, "xcrun"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.opts.Path = bin + ":" + d.opts.Path
+	if got := list(t, d); len(got) != 1 || got[0].State != qgjob.DeviceOffline || got[0].Message == "" {
+		t.Errorf("listed %+v", got)
+	}
+	d.opts.Path = t.TempDir()
+	if _, err := d.List(t.Context()); device.CauseOf(err) != qgjob.CauseHostFailed || !strings.Contains(err.Error(), "install Xcode") {
+		t.Errorf("without Xcode: %v", err)
+	}
+}
+
+// A job boots the simulator, which stays up when its worker ends.
+func TestSimulatorIsBooted(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{Simulator: true, BootTime: 200 * time.Millisecond})
+	h.mine = true
+	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	b := apps.build(phonesim.App{Label: "one"})
+	s := openDevice(t, h)
+	if err := errors.Join(s.Check(t.Context()), s.Release(t.Context())); err != nil {
+		t.Errorf("before its first job: %v", err)
+	}
+	if did, err := s.Prepare(t.Context(), b); err != nil || !did.Installed {
+		t.Fatalf("%+v %v", did, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.mine = false
+	s = openDevice(t, h)
+	if did, err := s.Prepare(t.Context(), b); err != nil || did.Installed {
+		t.Errorf("the next worker: %+v %v", did, err)
+	}
+}
+
+func TestSimulatorThatDoesNotBoot(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{Simulator: true})
+	h.mine = true
+	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	s := openDevice(t, h)
+	apps.Hurt(devicetest.Trouble{Offline: true})
+	if _, err := s.Prepare(t.Context(), apps.build(phonesim.App{Label: "one"})); device.CauseOf(err) != qgjob.CauseEmulatorNotBooted {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestIPhoneNeedsATeam(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{})
+	d := h.driver(t)
+	d.opts.Team = ""
+	s, err := d.Open(t.Context(), h.udid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Endpoint(t.Context()); device.CauseOf(err) != qgjob.CauseHostFailed || !strings.Contains(err.Error(), "--ios-team") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The team signs a WebDriverAgent of its own name: Apple knows the original as another team's.
+func TestTeamHasItsOwnWebDriverAgent(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{})
+	s := openDevice(t, h).(*session)
+	if _, err := s.Endpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(s.dir, "wda-project-*", "WebDriverAgent.xcodeproj", "project.pbxproj"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("projects: %q %v", found, err)
+	}
+	text, err := os.ReadFile(found[0])
+	if err != nil || strings.Contains(string(text), wdaName) || !strings.Contains(string(text), "dev.qgjob.team123456.WebDriverAgent") {
+		t.Errorf("the project has no name of its own (%v)", err)
+	}
+}
+
+// An app that is not signed for development keeps its data: each job then gets it installed anew.
+func TestDataThatCannotBeRemoved(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{})
+	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	b := apps.build(phonesim.App{Label: "one"})
+	s := openDevice(t, h).(*session)
+	bin := t.TempDir()
+	script := "#!/bin/sh\ncase \"$*\" in *'device copy to'*) echo 'ERROR: The specified file service domain is not available.' >&2; exit 1;; esac\nexec '" + filepath.Join(h.Bin(), "xcrun") + "' \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(bin, "xcrun"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.t.(*phone).path = bin
+	for range 2 {
+		if did, err := s.Prepare(t.Context(), b); err != nil || !did.Installed {
+			t.Errorf("%+v %v", did, err)
+		}
+	}
+}
+
+// WebDriverAgent that ends by itself in a test is an error with a name, told once; the next job has another.
+func TestWebDriverAgentThatDies(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{Simulator: true, Booted: true})
+	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	b := apps.build(phonesim.App{Label: "one"})
+	s := inner(openDevice(t, h))
+	for range 2 {
+		if _, err := s.Prepare(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		e, err := s.Endpoint(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := devicetest.OpenSession(t.Context(), e, b); err != nil {
+			t.Fatal(err)
+		}
+		wda := s.wda
+		syscall.Kill(-wda.pid, syscall.SIGKILL)
+		<-wda.exited
+		if err := s.Check(t.Context()); device.CauseOf(err) != qgjob.CauseSessionDied {
+			t.Errorf("check: %v", err)
+		}
+		if err := errors.Join(s.Check(t.Context()), s.Release(t.Context())); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	}
+}
+
+// Each session that does not ask to keep them finds the app without data, and running anew.
+func TestSessionsBeginAnew(t *testing.T) {
+	for _, o := range []phonesim.IPhoneOptions{{}, {Simulator: true, Booted: true}} {
+		t.Run(map[bool]string{true: "simulator", false: "iPhone"}[o.Simulator], func(t *testing.T) {
+			t.Parallel()
+			h := startMac(t, o)
+			apps := &builds{t: t, mac: h, of: map[string]string{}}
+			b := apps.build(phonesim.App{Label: "one"})
+			s := openDevice(t, h)
+			if _, err := s.Prepare(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			e, err := s.Endpoint(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts := func() phonesim.Counts { return h.IPhone(h.udid).Ledger().Packages[testBundle] }
+			for _, keep := range []bool{true, false, true} {
+				before := counts()
+				e.Capabilities["appium:noReset"] = keep
+				if _, err := devicetest.OpenSession(t.Context(), e, b); err != nil {
+					t.Fatal(err)
+				}
+				want := before
+				want.Launches++
+				if !keep {
+					want.DataResets++
+				}
+				if diff := cmp.Diff(want, counts(), cmpopts.IgnoreFields(phonesim.Counts{}, "ForceStops")); diff != "" {
+					t.Errorf("keep %v (-want +got)\n%s", keep, diff)
+				}
+			}
+		})
+	}
+}
+
+func TestBuildsThatCannotBeUnpacked(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte("no archive"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := unpack(text, true); device.CauseOf(err) != qgjob.CauseBadBuild {
+		t.Errorf("no archive: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "qgjob-app-*", "text")); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+}

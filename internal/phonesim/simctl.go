@@ -1,0 +1,211 @@
+package phonesim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// simctlVerbs are the commands of simctl that take a simulator.
+var simctlVerbs = map[string]func(*macCall, *iPhone) int{
+	"boot": simctlBoot, "bootstatus": simctlBootStatus, "shutdown": simctlShutdown, "getenv": simctlGetenv,
+	"install": simctlInstall, "uninstall": simctlUninstall, "launch": simctlLaunch, "terminate": simctlTerminate,
+	"get_app_container": simctlContainer, "io": simctlIO, "spawn": simctlSpawn,
+	"privacy": simctlPrivacy, "ui": func(*macCall, *iPhone) int { return 0 },
+}
+
+// simctl is `xcrun simctl`.
+func simctl(c *macCall) int {
+	if len(c.args) == 0 {
+		return c.fail(1, "usage: simctl [--set <path>] [--profiles <path>] <subcommand> ...")
+	}
+	verb := c.args[0]
+	if verb == "list" {
+		return simctlList(c)
+	}
+	run := simctlVerbs[verb]
+	var operands []string
+	for _, a := range c.args[1:] {
+		if !strings.HasPrefix(a, "-") {
+			operands = append(operands, a)
+		}
+	}
+	if run == nil || len(operands) == 0 {
+		c.mac.log.Debug("unknown simctl command", "args", c.args)
+		return c.fail(1, "Unrecognized subcommand: %s", strings.Join(c.args, " "))
+	}
+	d := c.mac.iphone(operands[0])
+	if d == nil || !d.o.Simulator {
+		return c.fail(148, "Invalid device: %s", operands[0])
+	}
+	if !d.answers(c.ctx) {
+		return 1
+	}
+	if d.offline() && d.isBooted() {
+		d.shutDown("the simulator died")
+	}
+	switch verb {
+	case "boot", "shutdown", "bootstatus":
+	default:
+		if !d.isBooted() {
+			return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to lookup in current state: Shutdown")
+		}
+	}
+	c.args = operands[1:]
+	return run(c, d)
+}
+
+func simctlList(c *macCall) int {
+	type listed struct {
+		UDID   string `json:"udid"`
+		Name   string `json:"name"`
+		State  string `json:"state"`
+		IsThis bool   `json:"isAvailable"`
+		Type   string `json:"deviceTypeIdentifier"`
+	}
+	devices := map[string][]listed{}
+	for _, d := range c.mac.iphones {
+		if !d.o.Simulator {
+			continue
+		}
+		if d.offline() && d.isBooted() {
+			d.shutDown("the simulator died")
+		}
+		state := "Shutdown"
+		if d.isBooted() {
+			state = "Booted"
+		}
+		runtime := "com.apple.CoreSimulator.SimRuntime.iOS-" + strings.ReplaceAll(d.o.OSVersion, ".", "-")
+		devices[runtime] = append(devices[runtime], listed{d.o.UDID, d.o.Name, state, true, "com.apple.CoreSimulator.SimDeviceType." + strings.ReplaceAll(d.o.Model, " ", "-")})
+	}
+	_ = json.NewEncoder(c.stdout).Encode(map[string]any{"devices": devices}) // the program may be gone
+	return 0
+}
+
+func simctlBoot(c *macCall, d *iPhone) int {
+	if d.isBooted() {
+		return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to boot device in current state: Booted")
+	}
+	if d.offline() {
+		return c.fail(1, "An error was encountered processing the command (domain=NSPOSIXErrorDomain, code=60):\nUnable to boot the Simulator.\nOperation timed out")
+	}
+	go d.boot() // as CoreSimulator does, simctl does not wait for it
+	return 0
+}
+
+func simctlBootStatus(c *macCall, d *iPhone) int {
+	for !d.isBooted() {
+		select {
+		case <-c.ctx.Done():
+			return 1
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	c.printf("Device already booted, nothing to do.\n")
+	return 0
+}
+
+func simctlShutdown(c *macCall, d *iPhone) int {
+	if !d.isBooted() {
+		return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to shutdown device in current state: Shutdown")
+	}
+	d.shutDown("the simulator was shut down")
+	return 0
+}
+
+func simctlGetenv(c *macCall, _ *iPhone) int {
+	c.printf("%s\n", map[string]string{"IPHONE_SIMULATOR_ROOT": c.mac.o.Dir}[c.args[0]])
+	return 0
+}
+
+func simctlInstall(c *macCall, d *iPhone) int {
+	if len(c.args) == 0 {
+		return c.fail(1, "Missing app path")
+	}
+	_, err := d.installApp(c.path(c.args[0]))
+	var refusal *installError
+	if errors.As(err, &refusal) {
+		return c.fail(1, "An error was encountered processing the command (domain=IXErrorDomain, code=13):\nSimulator device failed to install the application.\n%s\nUnderlying error (domain=MIInstallerErrorDomain, code=13):\n\tLegacyErrorString = %s", refusal.detail, refusal.code)
+	}
+	if err != nil {
+		return c.fail(1, "%v", err)
+	}
+	return 0
+}
+
+func simctlUninstall(c *macCall, d *iPhone) int {
+	d.remove(c.args[0]) // simctl says nothing of an app that is not there
+	return 0
+}
+
+func simctlLaunch(c *macCall, d *iPhone) int {
+	bundle := c.args[len(c.args)-1]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.launch(bundle, time.Now()) {
+		return c.fail(4, "An error was encountered processing the command (domain=FBSOpenApplicationServiceErrorDomain, code=4):\nSimulator device failed to launch %s.", bundle)
+	}
+	c.printf("%s: %d\n", bundle, d.pids[bundle])
+	return 0
+}
+
+func simctlTerminate(c *macCall, d *iPhone) int {
+	if !d.stop(c.args[0]) {
+		return c.fail(3, "An error was encountered processing the command (domain=NSPOSIXErrorDomain, code=3):\nSimulator device failed to terminate %s.\nfound nothing to terminate", c.args[0])
+	}
+	return 0
+}
+
+func simctlContainer(c *macCall, d *iPhone) int {
+	found, ok := d.containersOf(c.args[0])
+	if !ok {
+		return c.fail(2, "An error was encountered processing the command (domain=NSPOSIXErrorDomain, code=2):\nNo such file or directory")
+	}
+	if len(c.args) > 1 && c.args[1] == "data" {
+		c.printf("%s\n", found.data)
+		return 0
+	}
+	c.printf("%s\n", found.app)
+	return 0
+}
+
+// simctlIO is `simctl io UDID screenshot -`.
+func simctlIO(c *macCall, d *iPhone) int {
+	if c.args[0] != "screenshot" {
+		return c.fail(1, "Unrecognized operation: %s", strings.Join(c.args, " "))
+	}
+	_, _ = c.stdout.Write(d.Screenshot()) // the program may be gone
+	return 0
+}
+
+// simctlSpawn is `simctl spawn UDID log show --style compact --start TIME`, of which the time is what matters here.
+func simctlSpawn(c *macCall, d *iPhone) int {
+	if len(c.args) < 2 || c.args[0] != "log" || c.args[1] != "show" {
+		return c.fail(2, "The operation couldn’t be completed. No such file or directory")
+	}
+	since := c.args[len(c.args)-1]
+	seconds, err := strconv.ParseFloat(strings.TrimPrefix(since, "@"), 64)
+	if err != nil {
+		return c.fail(64, "log: invalid start date %q", since)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.printf("Timestamp               Ty Process[PID:TID]\n")
+	for _, line := range d.logcat.lines {
+		if line.time.Unix() >= int64(seconds) {
+			c.printf("%s\n", fmt.Sprintf("%s %c  %s[%d:1] %s", line.time.UTC().Format("2006-01-02 15:04:05.000"), line.level, line.tag, line.pid, line.text))
+		}
+	}
+	return 0
+}
+
+// simctlPrivacy is `simctl privacy UDID reset all BUNDLE`, of which the permissions do not matter here.
+func simctlPrivacy(c *macCall, d *iPhone) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noticeReset(c.args[len(c.args)-1], time.Now())
+	return 0
+}
