@@ -47,6 +47,7 @@ var arrows = map[string][]string{
 	"internal/device/android":      {"internal/device", "internal/device/adb", "internal/device/appium"},
 	"internal/device/appium":       {"internal/device", "internal/filelock"},
 	"internal/device/browserstack": {"internal/device"},
+	"internal/device/ios":          {"internal/device", "internal/device/appium"},
 	"internal/device/devicetest":   {"internal/device", "internal/device/adb", "internal/device/appium"},
 	"internal/phonesim":            {},
 

@@ -95,3 +95,11 @@ func (h Hold) String() string {
 	}
 	return text + " (until qgjob devices release)"
 }
+
+// androidVersions are Android's versions by API level.
+var androidVersions = map[int]string{
+	24: "7.0", 25: "7.1.1", 26: "8.0.0", 27: "8.1.0", 28: "9", 29: "10", 30: "11", 31: "12", 32: "12", 33: "13", 34: "14", 35: "15", 36: "16",
+}
+
+// AndroidVersion is the Android version of an API level, "" for one that is not known.
+func AndroidVersion(level int) string { return androidVersions[level] }

@@ -18,6 +18,12 @@ type Traits struct {
 	Tags      []string // words that its owner gave it
 }
 
+// The platforms.
+const (
+	PlatformAndroid = "android"
+	PlatformIOS     = "ios"
+)
+
 // Requirement is what a job asks of a device besides its target. The zero value asks nothing. All that it
 // names must hold; of several models one must.
 type Requirement struct {
@@ -26,6 +32,7 @@ type Requirement struct {
 	Models   []string      // patterns; * stands for any text, ? for one character, letter case does not count
 	Tags     []string
 	Device   string // the id of the one device
+	MinOS    string // the oldest system that the job's build runs on; a device whose system is unknown may try
 }
 
 // VersionTerm is one bound of a version, for example ">= 12". Only as many numbers are compared as the bound
@@ -92,7 +99,7 @@ func (r *Requirement) add(term string) error {
 	switch name {
 	case "platform":
 		value = strings.ToLower(value)
-		if value != "android" && value != "ios" {
+		if value != PlatformAndroid && value != PlatformIOS {
 			return Errorf(CodeInvalid, "platform %q is unknown: use android or ios", value)
 		}
 		return once(&r.Platform)
@@ -112,6 +119,11 @@ func (r *Requirement) add(term string) error {
 		r.Tags = append(r.Tags, value)
 	case "device":
 		return once(&r.Device)
+	case "min-os":
+		if _, ok := versionNumbers(value); !ok {
+			return Errorf(CodeInvalid, "min-os version %q is none: use numbers with dots", value)
+		}
+		return once(&r.MinOS)
 	default:
 		return Errorf(CodeInvalid, "device requirement %q: %q is unknown: use platform, os, model, tag or device", term, name)
 	}
@@ -150,17 +162,24 @@ func (r Requirement) String() string {
 		add("tag", "=", tag)
 	}
 	add("device", "=", r.Device)
+	add("min-os", "=", r.MinOS)
 	return strings.Join(terms, ", ")
 }
 
 // Mismatch says why a device does not meet the requirement; it is empty when the device does. What is unknown
-// of a device is not met.
+// of a device is not met. An iOS device must be asked for: most builds and projects are for Android.
 func (r Requirement) Mismatch(t Traits) string {
 	if r.Device != "" && r.Device != t.ID {
 		return "is not " + r.Device
 	}
 	if r.Platform != "" && r.Platform != t.Platform {
 		return fmt.Sprintf("runs %s, not %s", known(t.Platform), r.Platform)
+	}
+	if r.Platform == "" && t.Platform == PlatformIOS && r.Device == "" {
+		return "runs ios, which a job must ask for (platform=ios)"
+	}
+	if _, ok := versionNumbers(t.OSVersion); r.MinOS != "" && ok && compareVersions(t.OSVersion, r.MinOS) < 0 {
+		return fmt.Sprintf("has os %s, and the build needs %s or newer", t.OSVersion, r.MinOS)
 	}
 	for _, term := range r.OS {
 		if !term.holds(t.OSVersion) {

@@ -29,6 +29,8 @@ func TestRequirements(t *testing.T) {
 		"tag=rack":                  "has no tag rack",
 		"device=R58M":               "",
 		"device=R59":                "is not R59",
+		"min-os=14.0.1":             "",
+		"min-os=15":                 "has os 14.1, and the build needs 15 or newer",
 	} {
 		r, err := qgjob.ParseRequirement(text)
 		if err != nil {
@@ -51,6 +53,23 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
+// What is for iPhones says so, and a build may try a device of which nothing is known yet.
+func TestPlatformsAndBuilds(t *testing.T) {
+	iPhone := qgjob.Traits{ID: "I", Kind: qgjob.TargetDevice, Platform: "ios", Model: "iPhone 16", OSVersion: "18.2"}
+	for text, fits := range map[string]bool{"": false, "os>=17": false, "platform=ios": true, "device=I": true, "platform=ios, min-os=18.2": true, "platform=ios, min-os=18.3": false} {
+		r, err := qgjob.ParseRequirement(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Mismatch(iPhone); (got == "") != fits {
+			t.Errorf("%q on an iPhone: %q", text, got)
+		}
+	}
+	if got := (qgjob.Requirement{MinOS: "14"}).Mismatch(qgjob.Traits{ID: "avd", Platform: "android"}); got != "" {
+		t.Errorf("a build on a device that has not booted yet: %q", got)
+	}
+}
+
 func TestRequirementsHaveOneForm(t *testing.T) {
 	a, _ := qgjob.ParseRequirement("tag=b,os<15,tag=a , os >= 12,model=P*|G*")
 	b, _ := qgjob.ParseRequirement("model=G*|P*, os>=12, tag=a, tag=b, tag=a, os<15")
@@ -70,6 +89,7 @@ func TestBadRequirements(t *testing.T) {
 		"color=red":                   `"color" is unknown: use platform, os, model, tag or device`,
 		"device=a, device=b":          `device=a and device=b: no device is both`,
 		"model=a||b":                  `has an empty pattern`,
+		"min-os=new":                  `min-os version "new" is none`,
 		"os>=15, os<15":               `no version is os>=15 and os<15`,
 		"os>14, os<=14":               `no version is os>14 and os<=14`,
 		",":                           `compares nothing`,

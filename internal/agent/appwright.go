@@ -57,14 +57,14 @@ func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, erro
 	if err != nil {
 		return Plan{}, failureOf(err)
 	}
-	chosen, err := project.Choose(t.Kind, t.Project)
+	chosen, err := project.Choose(t.Kind, t.Platform, t.Project)
 	if err != nil {
 		return Plan{}, failureOf(err)
 	}
 	if err := project.Has(chosen, t.Spec); err != nil {
 		return Plan{}, failureOf(err)
 	}
-	return Plan{Dir: project.Dir, ConfigPath: project.ConfigPath, Project: chosen.Name, BuildPath: chosen.BuildPath}, nil
+	return Plan{Dir: project.Dir, ConfigPath: project.ConfigPath, Project: chosen.Name, Provider: chosen.Provider, BuildPath: chosen.BuildPath}, nil
 }
 
 func (w *AppWright) inspect(ctx context.Context, t Task) (appwright.Project, error) {
@@ -172,11 +172,11 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 	found := w.take(t.DeviceID)
 	var next sync.WaitGroup
 	result, evidence, err := appwright.Run{
-		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Spec: t.Spec, Shard: t.Shard,
+		ProjectDir: p.Dir, ConfigPath: p.ConfigPath, Playwright: p.Project, Provider: p.Provider, Spec: t.Spec, Shard: t.Shard,
 		WorkDir: t.WorkDir, ArtifactsDir: t.ArtifactsDir,
 		Upstream: appwright.Upstream{URL: on.Endpoint.URL, Capabilities: on.Endpoint.Capabilities, Cloud: on.Endpoint.Cloud},
 		App: appwright.App{
-			Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity,
+			Platform: t.Platform, Path: on.Build.Path, Package: on.Build.Package, Activity: on.Build.Activity,
 			VersionCode: on.Build.VersionCode, VersionName: on.VersionName,
 		},
 		Ready: on.Ready, HandOn: on.HandOn, Parked: found.parked,

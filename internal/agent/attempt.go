@@ -29,18 +29,19 @@ var errSetupTime = errors.New("the setup took too long")
 // attempt is one assignment on its way to a result. lease and ended are under Agent.mu.
 type attempt struct {
 	api.Assignment
-	slot   *slot
-	kind   qgjob.Target    // of the device
-	ctx    context.Context // ends with the reason to stop
-	cancel context.CancelCauseFunc
-	lease  time.Time // by the wall clock, until which the server is known to keep the lease
-	ended  bool      // its result is in the outbox
-	env    []string  // of its tests, as NAME=value
+	slot     *slot
+	kind     qgjob.Target    // of the device
+	platform string          // of the device; of a cloud, which has all, empty
+	ctx      context.Context // ends with the reason to stop
+	cancel   context.CancelCauseFunc
+	lease    time.Time // by the wall clock, until which the server is known to keep the lease
+	ended    bool      // its result is in the outbox
+	env      []string  // of its tests, as NAME=value
 }
 
 // newAttempt gives an assignment to a slot. The caller holds mu.
 func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *attempt {
-	at := &attempt{Assignment: as, slot: s, kind: s.info.Kind, lease: wallNow().Add(a.lease)}
+	at := &attempt{Assignment: as, slot: s, kind: s.info.Kind, platform: s.info.Platform, lease: wallNow().Add(a.lease)}
 	at.ctx, at.cancel = context.WithCancelCause(ctx)
 	a.attempts[as.AttemptID] = at
 	s.attempt = at

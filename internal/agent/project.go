@@ -45,7 +45,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		DeviceID: at.slot.id, Org: at.Job.OrgID, KeepDir: filepath.Join(a.own.work(), "kept"),
 		Dir: project, BundleSHA256: bundleSHA, WorkDir: filepath.Join(dir, "run"), ArtifactsDir: filepath.Join(dir, artifactsName),
 		CacheDir: filepath.Join(a.o.DataDir, dependenciesName),
-		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind, Env: at.env,
+		Spec:     at.Job.TestPath, Shard: at.Job.Shard, ConfigPath: at.Job.ConfigPath, Project: at.Job.Project, Kind: at.kind, Platform: at.platform, Env: at.env,
 	}
 	if r.task.Project == "" {
 		r.task.Project = a.o.Project
@@ -54,7 +54,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		return r, err
 	}
 	a.o.Runner.Ready(r.task, r.plan)
-	b, versionName, err := a.build(ctx, at.Job, project, r.plan)
+	b, versionName, err := a.build(ctx, at, project, r.plan)
 	if err != nil {
 		return r, err
 	}
@@ -172,7 +172,8 @@ func linkDependencies(own, dir string) error {
 
 // build finds the build to install, and the name of its version: the job's, or the one that the project's
 // config names.
-func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan Plan) (b device.Build, versionName string, err error) {
+func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Plan) (b device.Build, versionName string, err error) {
+	job := at.Job
 	path := plan.BuildPath
 	switch {
 	case job.BuildSHA256 != "":
@@ -193,10 +194,25 @@ func (a *Agent) build(ctx context.Context, job qgjob.Job, project string, plan P
 	if err != nil {
 		return b, "", badBuild(project, path, err)
 	}
+	if err := fits(info, plan, at); err != nil {
+		return b, "", err
+	}
 	return device.Build{
 		Path: path, SHA256: info.SHA256, Package: info.Package, Activity: info.Activity, VersionCode: info.VersionCode,
 		Key: qgjob.App{OrgID: job.OrgID, AppVersionID: job.AppVersionID, BuildSHA256: info.SHA256},
 	}, info.VersionName, nil
+}
+
+// fits refuses a build for other devices than the one that the job was given: the server knows only of builds that were uploaded.
+func fits(info build.Info, plan Plan, at *attempt) error {
+	switch kind := info.Kind(); {
+	case at.kind == qgjob.TargetBrowserStack:
+	case at.platform != "" && info.Platform != at.platform:
+		return device.Failf(qgjob.CauseProjectInvalid, "the build %s is for %s, and the job was given a device with %s: ask for the platform (--requires=platform=%s), or submit the build with --app", filepath.Base(plan.BuildPath), info.Platform, at.platform, info.Platform)
+	case kind != "" && kind != at.kind:
+		return device.Failf(qgjob.CauseProjectInvalid, "the build %s is for target %s, and the job was given a %s: submit with --target=%s, or the build with --app", filepath.Base(plan.BuildPath), kind, at.kind, kind)
+	}
+	return nil
 }
 
 // parse reads a build. One that came from the server is known by its SHA-256 and read once.

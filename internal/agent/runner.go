@@ -41,6 +41,7 @@ type Task struct {
 	ConfigPath   string // "": appwright.config.ts or .js
 	Project      string // of Playwright; "" takes the one that fits Kind
 	Kind         qgjob.Target
+	Platform     string
 	Env          []string // of the tests, as NAME=value
 }
 
@@ -49,6 +50,7 @@ type Plan struct {
 	Dir        string // the project, without symbolic links
 	ConfigPath string // absolute
 	Project    string // of Playwright
+	Provider   string // AppWright's, of the project
 	BuildPath  string // of the app as the config names it, absolute or a URL; "" where it names none
 }
 

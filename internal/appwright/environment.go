@@ -48,7 +48,7 @@ func (r Run) environment(t tools, proxyPort int) []string {
 	case r.Upstream.Cloud:
 		env = append(env, "QGJOB_BUILD_PATH="+cloudBuildPath)
 	case r.App.Path != "":
-		env = append(env, "QGJOB_BUILD_PATH="+t.path(buildName))
+		env = append(env, "QGJOB_BUILD_PATH="+t.path(r.buildName()))
 	}
 	if serial := capabilityString(r.Upstream.Capabilities, "appium:udid"); serial != "" {
 		env = append(env, "ANDROID_SERIAL="+serial)

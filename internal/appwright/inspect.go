@@ -219,16 +219,18 @@ func (p Project) buildPath(path string) string {
 	return filepath.Join(p.Dir, filepath.FromSlash(path))
 }
 
-// Choose returns the one Playwright project to run on a device of the given kind: the one that is named, or
-// the only one whose provider fits. None, or several, is project_invalid and lists what there is.
-func (p Project) Choose(kind qgjob.Target, name string) (PlaywrightProject, error) {
+// Choose returns the one Playwright project to run on a device of the given kind and platform: the one that is named, or
+// the only one whose provider and platform fit. None, or several, is project_invalid and lists what there is.
+func (p Project) Choose(kind qgjob.Target, platform, name string) (PlaywrightProject, error) {
 	var fit []PlaywrightProject
 	for _, candidate := range p.Playwrights {
-		if name == "" && candidate.Provider == providers[kind] || name != "" && candidate.Name == name {
+		if name == "" && candidate.Provider == providers[kind] && candidate.isFor(platform) || name != "" && candidate.Name == name {
 			fit = append(fit, candidate)
 		}
 	}
 	switch {
+	case len(fit) == 1 && !fit[0].isFor(platform):
+		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "Playwright project %q of %s is for platform %s, which cannot run on a device with %s: the config has %s; name another one with --project, or ask for the platform (--requires=platform=%s)", name, p.rel(p.ConfigPath), fit[0].Platform, platform, p.listProjects(), fit[0].Platform)
 	case len(fit) == 1 && fit[0].Name == "":
 		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "the Playwright project for provider %s in %s has no name, which AppWright needs: give it one", fit[0].Provider, p.rel(p.ConfigPath))
 	case len(fit) == 1 && !runsOn(fit[0].Provider, kind):
@@ -238,9 +240,22 @@ func (p Project) Choose(kind qgjob.Target, name string) (PlaywrightProject, erro
 	case name != "":
 		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "the config %s has no Playwright project named %q: it has %s", p.rel(p.ConfigPath), name, p.listProjects())
 	case len(fit) == 0:
-		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "no Playwright project of %s has provider %q, which a job on target %s needs: it has %s; add one, or name one with --project", p.rel(p.ConfigPath), providers[kind], kind, p.listProjects())
+		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "no Playwright project of %s has provider %q%s, which a job on target %s needs: it has %s; add one, or name one with --project", p.rel(p.ConfigPath), providers[kind], andPlatform(platform), kind, p.listProjects())
 	}
-	return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "several Playwright projects of %s have provider %q: it has %s; name one with --project", p.rel(p.ConfigPath), providers[kind], p.listProjects())
+	return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "several Playwright projects of %s have provider %q%s: it has %s; name one with --project", p.rel(p.ConfigPath), providers[kind], andPlatform(platform), p.listProjects())
+}
+
+// isFor says whether a project can run on a platform. One that names none is taken for any.
+func (p PlaywrightProject) isFor(platform string) bool {
+	return platform == "" || p.Platform == "" || p.Platform == platform
+}
+
+// andPlatform names a platform that is not the usual one.
+func andPlatform(platform string) string {
+	if platform != qgjob.PlatformIOS {
+		return ""
+	}
+	return " and platform " + platform
 }
 
 // runsOn says whether a Playwright project can be made to run on a kind of device: what is for a phone runs
@@ -259,6 +274,9 @@ func (p Project) listProjects() string {
 		provider := project.Provider
 		if provider == "" {
 			provider = "no provider"
+		}
+		if project.Platform == qgjob.PlatformIOS {
+			provider += ", " + project.Platform
 		}
 		names = append(names, fmt.Sprintf("%q (%s)", project.Name, provider))
 	}

@@ -141,24 +141,29 @@ func TestChoose(t *testing.T) {
 		{Name: "tablet emulator", Provider: "emulator"},
 		{Name: "unit"},
 		{Name: "cloud", Provider: "browserstack"},
+		{Name: "iphone", Provider: "local-device", Platform: "ios"},
 	}}
 	for _, c := range []struct {
-		kind qgjob.Target
-		name string
-		want string // empty: refused
-		says string
+		kind           qgjob.Target
+		platform, name string
+		want           string // empty: refused
+		says           string
 	}{
-		{qgjob.TargetDevice, "", "phone", ""},
-		{qgjob.TargetEmulator, "tablet emulator", "tablet emulator", ""},
-		{qgjob.TargetEmulator, "phone", "phone", ""},
-		{qgjob.TargetEmulator, "", "", `several Playwright projects of appwright.config.ts have provider "emulator"`},
-		{qgjob.TargetDevice, "none", "", `it has "phone" (local-device), "emulator" (emulator), "tablet emulator" (emulator), "unit" (no provider)`},
-		{qgjob.TargetBrowserStack, "", "cloud", ""},
-		{qgjob.TargetDevice, "unit", "", `Playwright project "unit" of appwright.config.ts has provider "", which cannot run on target device`},
-		{qgjob.TargetEmulator, "cloud", "", `has provider "browserstack", which cannot run on target emulator`},
-		{qgjob.TargetDevice, "tablet", "", `no Playwright project named "tablet"`},
+		{qgjob.TargetDevice, "android", "", "phone", ""},
+		{qgjob.TargetEmulator, "android", "tablet emulator", "tablet emulator", ""},
+		{qgjob.TargetEmulator, "android", "phone", "phone", ""},
+		{qgjob.TargetEmulator, "android", "", "", `several Playwright projects of appwright.config.ts have provider "emulator"`},
+		{qgjob.TargetDevice, "android", "none", "", `it has "phone" (local-device), "emulator" (emulator), "tablet emulator" (emulator), "unit" (no provider), "cloud" (browserstack), "iphone" (local-device, ios)`},
+		{qgjob.TargetBrowserStack, "android", "", "cloud", ""},
+		{qgjob.TargetDevice, "android", "unit", "", `Playwright project "unit" of appwright.config.ts has provider "", which cannot run on target device`},
+		{qgjob.TargetEmulator, "android", "cloud", "", `has provider "browserstack", which cannot run on target emulator`},
+		{qgjob.TargetDevice, "ios", "iphone", "iphone", ""},
+		{qgjob.TargetEmulator, "ios", "iphone", "iphone", ""},
+		{qgjob.TargetDevice, "android", "iphone", "", `Playwright project "iphone" of appwright.config.ts is for platform ios, which cannot run on a device with android`},
+		{qgjob.TargetDevice, "ios", "", "", `several Playwright projects of appwright.config.ts have provider "local-device" and platform ios`},
+		{qgjob.TargetDevice, "android", "tablet", "", `no Playwright project named "tablet"`},
 	} {
-		got, err := p.Choose(c.kind, c.name)
+		got, err := p.Choose(c.kind, c.platform, c.name)
 		failure, _ := errors.AsType[*Failure](err)
 		if got.Name != c.want || (failure == nil) != (c.want != "") || failure != nil && (failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, c.says)) {
 			t.Errorf("%s %q: %q, %v", c.kind, c.name, got.Name, err)

@@ -30,6 +30,7 @@ type Upstream struct {
 
 // App is the build that the worker has installed on the device.
 type App struct {
+	Platform    string // qgjob.PlatformAndroid or qgjob.PlatformIOS
 	Path        string // the file on this host; AppWright refuses to start without one
 	Package     string
 	Activity    string // launchable
@@ -43,6 +44,7 @@ type Run struct {
 	ProjectDir string // as Inspect returned it; its dependencies are installed
 	ConfigPath string // absolute, as Inspect found it
 	Playwright string // name of the Playwright project, as Choose returned it
+	Provider   string // of the Playwright project, as Choose returned it
 	Spec       string // relative to ProjectDir, with forward slashes
 	Shard      string // part/parts of the spec's tests; empty: all of them
 
@@ -84,7 +86,7 @@ func (r Run) Do(ctx context.Context, log io.Writer) (qgjob.Result, Evidence, err
 	}
 	defer runner.Close()
 	out := &syncWriter{w: log}
-	t, err := makeTools(r.WorkDir, r.App, capabilityString(r.Upstream.Capabilities, "appium:udid"))
+	t, err := makeTools(r.WorkDir, r.App, r.buildName(), capabilityString(r.Upstream.Capabilities, "appium:udid"))
 	defer t.remove()
 	if err != nil {
 		return qgjob.Result{}, Evidence{}, hostFailure("make the run's private directory "+r.WorkDir, err)

@@ -251,9 +251,11 @@ func (p *proxy) sessionCapabilities() map[string]any {
 	}
 	forced["appium:app"] = nil
 	forced["appium:fullReset"] = false
-	forced["appium:forceAppLaunch"] = true
-	forced["appium:appPackage"] = p.app.Package
-	forced["appium:appActivity"] = p.app.Activity
+	if p.app.Platform != qgjob.PlatformIOS { // whose driver sees to the app itself
+		forced["appium:forceAppLaunch"] = true
+		forced["appium:appPackage"] = p.app.Package
+		forced["appium:appActivity"] = p.app.Activity
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	made := 0

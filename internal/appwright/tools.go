@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+
+	"qgjob"
 )
 
 //go:embed js/preload.cjs
@@ -19,12 +21,12 @@ var reporterJS []byte
 // tools is the private directory of a run: the stand-ins that come first on PATH, an Android SDK of three
 // files, what Node loads, and places for the run's files.
 //
-//	bin/                            npx pkill osascript adb
+//	bin/                            npx pkill osascript adb xcrun
 //	sdk/build-tools/0.0.0/aapt      answers for the build that the worker installed
 //	sdk/emulator/emulator           lists one name
 //	sdk/platform-tools/adb
 //	preload.cjs reporter.cjs
-//	app.apk                         a link to the build
+//	app.apk                         a link to the build, or app.ipa, or app.app
 //	home/ tmp/                      HOME and TMPDIR of the tests
 //	events report.json              what the reporters write
 type tools struct {
@@ -32,14 +34,22 @@ type tools struct {
 	link string // the symbolic link that gives it such a name, if it needed one
 }
 
-// buildName is the build's name for AppWright, which insists on the ending.
-const buildName = "app.apk"
+// buildName is the build's name for AppWright, which insists on the ending: of an iOS app, on the one that goes with the provider.
+func (r Run) buildName() string {
+	switch {
+	case r.App.Platform != qgjob.PlatformIOS:
+		return "app.apk"
+	case r.Provider == providers[qgjob.TargetEmulator]:
+		return "app.app"
+	}
+	return "app.ipa"
+}
 
 // shellSafe is what AppWright's unquoted command lines, NODE_OPTIONS and Playwright's comma-separated
 // options all take as it is.
 var shellSafe = regexp.MustCompile(`^[A-Za-z0-9/._@%+=:-]+$`)
 
-func makeTools(dir string, app App, serial string) (tools, error) {
+func makeTools(dir string, app App, build, serial string) (tools, error) {
 	t := tools{dir: dir}
 	if !shellSafe.MatchString(dir) {
 		link, err := safeName(dir)
@@ -59,7 +69,7 @@ func makeTools(dir string, app App, serial string) (tools, error) {
 		}
 	}
 	if app.Path != "" {
-		if err := os.Symlink(app.Path, t.path(buildName)); err != nil {
+		if err := os.Symlink(app.Path, t.path(build)); err != nil {
 			return t, err
 		}
 	}
@@ -126,6 +136,7 @@ exit 1
 `,
 		"bin/osascript": script("echo " + shellQuote(app.Package)),
 		"bin/adb":       adb,
+		"bin/xcrun":     xcrunStandIn(serial),
 
 		"sdk/platform-tools/adb":     adb,
 		"sdk/emulator/emulator":      script("echo qgjob"),
@@ -148,6 +159,15 @@ case "$*" in
 devices) printf 'List of devices attached\n%s\tdevice\n\n' ` + shellQuote(serial) + `; exit 0 ;;
 esac
 ` + handOver("adb")
+}
+
+// xcrunStandIn shows the test its own iPhone only.
+func xcrunStandIn(serial string) string {
+	return `#!/bin/sh
+case "$*" in
+"xctrace list devices") echo 'iPhone (qgjob) ('` + shellQuote(serial) + `')'; exit 0 ;;
+esac
+` + handOver("xcrun")
 }
 
 // handOver lets the real command of a name do it, where the host has one.

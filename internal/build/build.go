@@ -1,5 +1,5 @@
-// Package build reads builds: what an APK says about itself in its manifest, and the SHA-256 it is known
-// by.
+// Package build reads builds: what an APK says about itself in its manifest, what an iOS app says in its
+// Info.plist, and the SHA-256 it is known by.
 //
 // A build comes from whoever submits it, so whatever a file holds, reading it ends in a description or in
 // an error that says what is wrong with the file. The package runs no program and changes nothing.
@@ -29,17 +29,31 @@ import (
 type Info struct {
 	SHA256      string // of the file, in lower-case hexadecimal
 	Size        int64  // in bytes
-	Package     string
+	Platform    string // qgjob.PlatformAndroid or qgjob.PlatformIOS
+	Package     string // Android package or iOS bundle id
 	Activity    string // the activity that a launcher starts, with its package; "" where there is none
 	VersionCode int64
 	VersionName string // "" where it is missing or kept in the build's resources
-	MinSDK      int    // API level; 1 where the build does not say
+	MinSDK      int    // API level; 1 where the build does not say; 0 of an iOS app
 	TargetSDK   int    // API level; MinSDK where the build does not say
+	MinOS       string // the oldest system that it runs on; "" where every device that is driven has it
+	Simulator   bool   // an iOS app for simulators, and no other device
 	Debuggable  bool
 	ABIs        []string // instruction sets that its native code is for, sorted; empty: it has none, and runs on any
 }
 
-// Parse reads the APK in a file. Every error has qgjob.CodeInvalid.
+// Kind is the only kind of own device that takes the build, "" for both.
+func (i Info) Kind() qgjob.Target {
+	switch {
+	case i.Platform != qgjob.PlatformIOS:
+		return ""
+	case i.Simulator:
+		return qgjob.TargetEmulator
+	}
+	return qgjob.TargetDevice
+}
+
+// Parse reads the APK, IPA or zipped iOS app in a file. Every error has qgjob.CodeInvalid.
 func Parse(path string) (Info, error) {
 	info, err := parse(path)
 	if err != nil {
@@ -79,7 +93,10 @@ var packageName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-
 func read(r io.ReaderAt, size int64) (Info, error) {
 	archive, err := zip.NewReader(r, size)
 	if err != nil {
-		return Info{}, errors.New("is no APK: it is not a zip archive, or was cut short: build or copy it again")
+		return Info{}, errors.New("is no APK and no IPA: it is not a zip archive, or was cut short: build or copy it again")
+	}
+	if plist, ok := findInfoPlist(archive); ok {
+		return readIOS(plist)
 	}
 	data, err := readManifest(archive)
 	if err != nil {
@@ -90,6 +107,7 @@ func read(r io.ReaderAt, size int64) (Info, error) {
 		return Info{}, fmt.Errorf("is no APK that can be installed: its %s is damaged: %w", manifestName, err)
 	}
 	info, err := describe(m)
+	info.Platform, info.MinOS = qgjob.PlatformAndroid, androidVersion(info.MinSDK)
 	info.ABIs = nativeFor(archive)
 	return info, err
 }
@@ -132,15 +150,13 @@ func readManifest(archive *zip.Reader) ([]byte, error) {
 func whatElse(archive *zip.Reader) error {
 	for _, f := range archive.File {
 		switch {
-		case strings.HasPrefix(f.Name, "Payload/") && strings.Contains(f.Name, ".app/"):
-			return errors.New("is an iOS app (IPA), not an APK: give the Android build")
 		case f.Name == "base/manifest/"+manifestName, f.Name == "BundleConfig.pb":
 			return errors.New("is an Android App Bundle (AAB), which no device can install: build an APK (gradle assembleDebug, or bundletool build-apks --mode=universal)")
 		case strings.HasSuffix(f.Name, ".apk"):
 			return errors.New("is an archive of APKs (APKS, XAPK), not an APK: build a universal APK")
 		}
 	}
-	return fmt.Errorf("is no APK: it is a zip archive without %s", manifestName)
+	return fmt.Errorf("is no APK and no IPA: it is a zip archive without %s and without an app's Info.plist", manifestName)
 }
 
 // decode reads a binary manifest. The library panics on some damage, which is the reason for the recover,
@@ -224,6 +240,17 @@ func launchable(m apk.Manifest, text func(androidbinary.String) string) string {
 		}
 	}
 	return ""
+}
+
+// oldestDriven is the oldest API level of the devices that are driven: Android 7.
+const oldestDriven = 24
+
+// androidVersion is the Android version of an API level, "" for those that every device has.
+func androidVersion(level int) string {
+	if level <= oldestDriven {
+		return ""
+	}
+	return qgjob.AndroidVersion(level)
 }
 
 // inPackage completes a class name as Android does.

@@ -61,11 +61,47 @@ func TestParse(t *testing.T) {
 	}
 	sum := sha256.Sum256(content)
 	want := Info{
-		SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content)), Package: "com.example.shop", Activity: "com.example.shop.ui.Main",
+		SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content)), Platform: "android", Package: "com.example.shop", Activity: "com.example.shop.ui.Main",
 		VersionCode: 42, VersionName: "1.2 – größer", MinSDK: 24, TargetSDK: 33, Debuggable: got.Debuggable,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func iosPlist(platform, minimum string) string {
+	return `<plist version="1.0"><dict><key>CFBundleIdentifier</key><string>com.example.shop</string><key>CFBundleSupportedPlatforms</key><array><string>` + platform +
+		`</string></array><key>MinimumOSVersion</key><string>` + minimum + `</string></dict></plist>`
+}
+
+func TestParseIOS(t *testing.T) {
+	for _, simulator := range []bool{false, true} {
+		content, err := phonesim.BuildIPA(phonesim.App{Package: "com.example.shop", VersionCode: 42, VersionName: "1.2", MinOS: "16.4"}, simulator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := Parse(write(t, content))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(content)
+		want := Info{
+			SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content)), Platform: "ios", Package: "com.example.shop",
+			VersionCode: 42, VersionName: "1.2", MinOS: "16.4", Simulator: simulator,
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	}
+}
+
+// A build says which Android it needs, where not every device has it.
+func TestOldestAndroid(t *testing.T) {
+	for level, want := range map[int32]string{21: "", 24: "", 26: "8.0.0", 34: "14"} {
+		got, err := Parse(write(t, makeAPK(t, phonesim.App{Package: "com.example.shop", MinSDK: level})))
+		if err != nil || got.MinOS != want {
+			t.Errorf("API level %d: %q %v, want %q", level, got.MinOS, err, want)
+		}
 	}
 }
 
@@ -75,15 +111,19 @@ func TestParseRefuses(t *testing.T) {
 		content []byte
 		says    string
 	}{
-		"empty":            {nil, "not a zip archive"},
-		"text":             {[]byte("<html>404 Not Found</html>"), "not a zip archive"},
-		"cut short":        {good[:len(good)/2], "cut short"},
-		"other zip":        {makeZip(t, map[string]string{"readme.txt": "hello"}), "without AndroidManifest.xml"},
-		"IPA":              {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": ""}), "iOS app (IPA)"},
-		"AAB":              {makeZip(t, map[string]string{"BundleConfig.pb": "", "base/manifest/AndroidManifest.xml": ""}), "App Bundle"},
-		"APKS":             {makeZip(t, map[string]string{"splits/base-master.apk": ""}), "universal APK"},
-		"text manifest":    {makeZip(t, map[string]string{"AndroidManifest.xml": `<manifest package="com.example.shop"/>`}), "binary form"},
-		"damaged manifest": {makeZip(t, map[string]string{"AndroidManifest.xml": "\x03\x00\x08\x00\x18\x00\x00\x00\x01\x00\x1c\x00\xff\xff\xff\xff________"}), "do not fit together"},
+		"empty":                    {nil, "not a zip archive"},
+		"text":                     {[]byte("<html>404 Not Found</html>"), "not a zip archive"},
+		"cut short":                {good[:len(good)/2], "cut short"},
+		"other zip":                {makeZip(t, map[string]string{"readme.txt": "hello"}), "without AndroidManifest.xml"},
+		"IPA":                      {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": "<plist"}), "is damaged"},
+		"IPA of nothing":           {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": "<plist><dict/></plist>"}), "no valid bundle id"},
+		"IPA of a simulator's app": {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": iosPlist("iPhoneSimulator", "15.0")}), "zip the .app itself"},
+		"app for televisions":      {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": iosPlist("AppleTVOS", "15.0")}), "an app for AppleTVOS"},
+		"app for a strange iOS":    {makeZip(t, map[string]string{"Payload/Shop.app/Info.plist": iosPlist("iPhoneOS", "15, beta")}), "MinimumOSVersion"},
+		"AAB":                      {makeZip(t, map[string]string{"BundleConfig.pb": "", "base/manifest/AndroidManifest.xml": ""}), "App Bundle"},
+		"APKS":                     {makeZip(t, map[string]string{"splits/base-master.apk": ""}), "universal APK"},
+		"text manifest":            {makeZip(t, map[string]string{"AndroidManifest.xml": `<manifest package="com.example.shop"/>`}), "binary form"},
+		"damaged manifest":         {makeZip(t, map[string]string{"AndroidManifest.xml": "\x03\x00\x08\x00\x18\x00\x00\x00\x01\x00\x1c\x00\xff\xff\xff\xff________"}), "do not fit together"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := write(t, c.content)

@@ -48,7 +48,7 @@ refused with the reason. A submit without --app tests the newest build of its ap
 		}))
 	}
 	add(&cobra.Command{
-		Use: "upload FILE", Short: "Upload a build, an APK, unless the server has it",
+		Use: "upload FILE", Short: "Upload a build, an APK, IPA or zipped iOS app, unless the server has it",
 		Example: "  qgjob app upload build/app-release.apk --org-id=qualgent --app-version-id=xyz123",
 	}, cobra.ExactArgs(1), func(ctx context.Context, o *appOptions, args []string) error { return o.upload(ctx, p, args[0]) })
 	add(&cobra.Command{
@@ -81,7 +81,7 @@ func (o *appOptions) upload(ctx context.Context, p *program, path string) error 
 	}
 	if o.json {
 		return printJSON(p.stdout, api.Build{
-			SHA256: info.SHA256, Platform: "android", Package: info.Package, VersionName: info.VersionName, VersionCode: info.VersionCode, Size: info.Size,
+			SHA256: info.SHA256, Platform: info.Platform, Package: info.Package, VersionName: info.VersionName, VersionCode: info.VersionCode, Size: info.Size,
 		})
 	}
 	word := "Success! Build uploaded"
@@ -95,6 +95,16 @@ func (o *appOptions) upload(ctx context.Context, p *program, path string) error 
 
 // runsOn says where a build can be installed.
 func runsOn(info build.Info) string {
+	if info.Platform == qgjob.PlatformIOS {
+		where := "iPhones"
+		if info.Simulator {
+			where = "simulators"
+		}
+		if info.MinOS != "" {
+			where += " with iOS " + info.MinOS + " or newer"
+		}
+		return where
+	}
 	text := fmt.Sprintf("API level %d or newer", info.MinSDK)
 	if len(info.ABIs) > 0 {
 		text += ", " + strings.Join(info.ABIs, " or ")

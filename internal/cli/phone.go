@@ -45,7 +45,7 @@ to it (GET /ledger, /state, /screenshot.png) and breaks it on demand (PUT /fault
 	f.BoolVar(&o.emulator, "emulator", false, "pose as an emulator")
 	f.DurationVar(&o.installTime, "install-time", 0, "how long the install of an app takes")
 	cmd.AddCommand(
-		p.phoneAPKCommand(), p.phoneBrowserStackCommand(), p.phoneSDKCommand(),
+		p.phoneAPKCommand(), p.phoneIPACommand(), p.phoneBrowserStackCommand(), p.phoneSDKCommand(), p.phoneMacCommand(), p.phoneMacToolCommand(),
 		p.phoneToolCommand("emulator", "The emulator of an SDK of phone sdk", phonesim.Tool.Emulator),
 		p.phoneToolCommand("avdmanager", "The avdmanager of an SDK of phone sdk", func(t phonesim.Tool, _ context.Context) error { return t.AVDManager() }),
 	)
@@ -127,13 +127,14 @@ func (p *program) phoneAPKCommand() *cobra.Command {
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]cobra.Completion{"json"}, cobra.ShellCompDirectiveFilterFileExt)
 	return command(cmd, func(context.Context) error {
 		o.description = cmd.Flags().Arg(0)
-		return o.run()
+		return o.build("the APK file", phonesim.BuildAPK)
 	})
 }
 
-func (o *phoneAPKOptions) run() error {
+// build makes what is named out of the description.
+func (o *phoneAPKOptions) build(what string, build func(phonesim.App) ([]byte, error)) error {
 	if o.output == "" {
-		return exitf(exitUsage, "-o is missing: name the APK file to write")
+		return exitf(exitUsage, "-o is missing: name %s to write", what)
 	}
 	text, err := os.ReadFile(o.description)
 	if err != nil {
@@ -143,7 +144,7 @@ func (o *phoneAPKOptions) run() error {
 	if err != nil {
 		return exitf(exitUsage, "%s: %v", o.description, err)
 	}
-	data, err := phonesim.BuildAPK(app)
+	data, err := build(app)
 	if err != nil {
 		return exitf(exitUsage, "%s: %v", o.description, err)
 	}
@@ -152,7 +153,7 @@ func (o *phoneAPKOptions) run() error {
 		err = os.WriteFile(o.output, data, 0o644)
 	}
 	if err != nil {
-		return exitf(exitInfrastructure, "the APK cannot be written: %v", err)
+		return exitf(exitInfrastructure, "the app cannot be written: %v", err)
 	}
 	return nil
 }

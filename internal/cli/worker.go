@@ -26,6 +26,7 @@ type workerOptions struct {
 	tags       []string
 
 	emulators    emulatorOptions
+	ios          iosOptions
 	browserstack browserstackOptions
 	healthEvery  time.Duration
 	minFree      float64 // GB
@@ -37,7 +38,8 @@ func (p *program) workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Run tests on the devices of this host",
-		Long: `Worker takes jobs for all phones and emulators that adb sees on this host, one job a device at a time.
+		Long: `Worker takes jobs for all phones and emulators that adb sees on this host, one job a device at a time. On a Mac with Xcode it
+takes jobs of --requires=platform=ios, too, for the iPhones and booted simulators that Xcode sees.
 With --emulators it boots emulators when jobs need them and stops them when none does; one that somebody else
 has started is used and never stopped. With BROWSERSTACK_USERNAME and BROWSERSTACK_ACCESS_KEY in its environment it takes jobs of
 --target=browserstack, too, one for each parallel of the account that others leave free. No other job goes there.
@@ -53,16 +55,18 @@ Jobs that came without a bundle run in the test project of the current directory
   qgjob worker --device=R58M12ABCDE --device=127.0.0.1:5555
   qgjob worker --forever --emulators=4
   qgjob worker --avd=Pixel_8_API_34 --avd=Pixel_8_API_34_2
+  qgjob worker --ios-team=ABCDE12345 --simulator="iPhone 16"
   BROWSERSTACK_USERNAME=… BROWSERSTACK_ACCESS_KEY=… qgjob worker --browserstack-parallels=2 --browserstack-minute-price=0.10`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.forever, "forever", false, "go on when idle and after third failures")
-	f.StringArrayVar(&o.serials, "device", nil, "use only the device of this `serial` (repeat for more); host:port is connected to")
+	f.StringArrayVar(&o.serials, "device", nil, "use only the device of this `serial` or UDID (repeat for more); host:port is connected to")
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
 	f.StringVar(&o.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` for caches and undelivered results (default: worker in XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	f.StringArrayVar(&o.tags, "tag", nil, "a `word` for the devices of this worker, which jobs can ask for with --requires=tag=WORD (repeat for more)")
 	o.emulators.flags(f)
+	o.ios.flags(f)
 	o.browserstack.flags(f)
 	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
 	f.DurationVar(&o.healthEvery, "health-every", time.Hour, "check a phone or emulator that had nothing to do for so long; 0 for never")
@@ -129,17 +133,30 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	if err != nil {
 		return agent.Options{}, err
 	}
-	phones, err := android.New(android.Options{
-		Serials: o.serials, DataDir: o.dataDir, AppiumDir: filepath.Join(cache, "appium"), AdbPort: adbPort, Log: log,
-	})
-	if err != nil {
-		return agent.Options{}, fmt.Errorf("devices of this host: %w", err)
-	}
-	own, err := o.emulators.driver(ctx, phones)
+	iosSerials, serials := splitSerials(o.serials)
+	var drivers []device.Driver
+	iPhones, err := o.ios.driver(p, iosSerials, len(o.serials) > 0, o.dataDir, filepath.Join(cache, "appium"))
 	if err != nil {
 		return agent.Options{}, err
 	}
-	drivers := []device.Driver{own}
+	if iPhones != nil {
+		drivers = append(drivers, iPhones)
+	}
+	// A Mac may be there for iPhones only, and a worker for those that are named.
+	wanted := iPhones == nil || len(serials) > 0 || o.emulators.count > 0 || len(o.serials) == 0 && android.Available()
+	if wanted {
+		phones, err := android.New(android.Options{
+			Serials: serials, DataDir: o.dataDir, AppiumDir: filepath.Join(cache, "appium"), AdbPort: adbPort, Log: log,
+		})
+		if err != nil {
+			return agent.Options{}, fmt.Errorf("devices of this host: %w", err)
+		}
+		own, err := o.emulators.driver(ctx, phones)
+		if err != nil {
+			return agent.Options{}, err
+		}
+		drivers = append(drivers, own)
+	}
 	cloud, err := o.browserstack.driver(p, o.dataDir)
 	if err != nil {
 		return agent.Options{}, err

@@ -254,4 +254,3 @@ func xcodebuild(c *macCall) int {
 		return 1
 	}
 }
-

@@ -239,6 +239,15 @@ func (d *iPhone) stop(bundle string) bool {
 	return true
 }
 
+// NewUDID makes up the id of an iPhone, or of a simulator.
+func NewUDID(simulator bool) string {
+	if simulator {
+		return newUUID()
+	}
+	parts := strings.Split(newUUID(), "-")
+	return "00008140-" + parts[0] + parts[1] + parts[2]
+}
+
 func newUUID() string {
 	var b [16]byte
 	rand.Read(b[:])

@@ -71,6 +71,9 @@ func StartMac(o MacOptions) (*Mac, error) {
 // Bin is the directory of its programs, which goes first on PATH.
 func (m *Mac) Bin() string { return filepath.Join(m.o.Dir, "bin") }
 
+// ControlURL is where an iPhone's Phone.Control is.
+func (m *Mac) ControlURL(udid string) string { return m.address + "/iphone/" + udid }
+
 // Close switches the Mac and its iPhones off.
 func (m *Mac) Close() error {
 	m.cancel()

@@ -40,7 +40,7 @@ type Phone struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 	faults   *faults
-	ios      bool // an iPhone: what it shows is as XCTest sees it
+	ios      bool                       // an iPhone: what it shows is as XCTest sees it
 	commands map[string]func(*call) int // the shell's, by name
 
 	mu              sync.Mutex

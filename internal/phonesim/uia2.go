@@ -65,10 +65,10 @@ type uiaBody struct {
 	Params      *uiaScrollParams  `json:"params"`
 
 	// Of WebDriverAgent.
-	X, Y                     float64
-	FromX, FromY, ToX, ToY   float64
-	BundleID                 string `json:"bundleId"`
-	Capabilities             struct {
+	X, Y                   float64
+	FromX, FromY, ToX, ToY float64
+	BundleID               string `json:"bundleId"`
+	Capabilities           struct {
 		FirstMatch []struct {
 			BundleID string `json:"bundleId"`
 		} `json:"firstMatch"`

@@ -39,7 +39,7 @@ type board struct {
 	overflows   map[int64]*overflowState // by run
 	streaks     map[sched.Group]*streakState
 
-	builds map[appVersion]string // newest build, empty for none; what is not here was not asked for
+	builds map[newestOf]builtFor // newest build, none for the zero value; what is not here was not asked for
 }
 
 // What a board keeps of the queued jobs themselves: the first of each lane, so that a claim asks the database
@@ -118,7 +118,7 @@ func newBoard() *board {
 		workers: map[string]*workerState{}, devices: map[string]*deviceState{},
 		open: map[string]*attempt{}, ofJob: map[int64]*attempt{}, ofWorker: map[string][]*attempt{},
 		estimates: map[estimateKey]sched.Estimate{}, orgs: map[string]*orgState{}, streaks: map[sched.Group]*streakState{},
-		overflows: map[int64]*overflowState{}, builds: map[appVersion]string{},
+		overflows: map[int64]*overflowState{}, builds: map[newestOf]builtFor{},
 	}
 }
 

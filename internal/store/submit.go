@@ -53,21 +53,33 @@ type appVersion struct{ org, id string }
 // newestBuild stands for a build that the submission leaves open.
 const newestBuild = ""
 
-type buildKey struct {
+// newestOf is an app version's newest build for a platform, "" for any.
+type newestOf struct {
 	appVersion
+	platform string
+}
+
+type buildKey struct {
+	newestOf
 	sha256 string
+}
+
+// builtFor is a build, and what it asks of a device.
+type builtFor struct {
+	sha256, platform, minOS string
+	kind                    qgjob.Target
 }
 
 var (
 	selectKeys = newBulk("tt", `
 		select r.org_id, r.idempotency_key, r.body_hash, r.id, r.seq, r.jobs, r.submitted_at_ms
 		{from,} runs r where r.org_id = {1} and r.idempotency_key = {2} and r.idempotency_key <> ''`)
-	selectNewestBuild = newBulk("tt", `
-		select {1}, {2}, sha256 {from,} builds b
+	selectNewestBuild = newBulk("ttt", `
+		select {1}, {2}, {3}, sha256, platform, min_os, kind {from,} builds b
 		where b.org_id = {1} and b.app_version_id = {2}
-			and b.number = (select max(n.number) from builds n where n.org_id = {1} and n.app_version_id = {2})`)
-	selectBuild = newBulk("ttt", `
-		select {1}, {2}, sha256 {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {3}`)
+			and b.number = (select max(n.number) from builds n where n.org_id = {1} and n.app_version_id = {2} and ({3} = '' or n.platform = {3}))`)
+	selectBuild = newBulk("tttt", `
+		select {1}, {2}, {3}, sha256, platform, min_os, kind {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {4}`)
 )
 
 // submitReads looks up the idempotency keys of a batch.
@@ -134,7 +146,7 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 
 // admit decides whether a submission makes a run, and prepares it. Keys of the batch are added to the known ones:
 // of two calls with one key the first makes the run.
-func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]string) error {
+func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]builtFor) error {
 	key := orgKey{sub.OrgID, sub.IdempotencyKey}
 	known := t.keys[key]
 	expired := known != nil && known.submitted <= t.now-IdempotencyWindow.Milliseconds()
@@ -148,10 +160,12 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]str
 			return nil
 		}
 	}
-	app := appVersion{sub.OrgID, sub.AppVersionID}
-	build, ok := builds[buildKey{app, sub.BuildSHA256}]
+	build, ok := builds[sub.buildKey()]
 	if !ok && sub.BuildSHA256 != newestBuild {
 		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
+	}
+	if err := sub.require(build); err != nil {
+		return err
 	}
 	if err := t.checkOverflow(sub); err != nil {
 		return err
@@ -161,7 +175,7 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]str
 	}
 	sub.created = true
 	sub.run = qgjob.Run{ID: t.newID(), OrgID: sub.OrgID, AppVersionID: sub.AppVersionID, SubmittedAt: at(t.now), State: qgjob.Queued}
-	sub.BuildSHA256 = build
+	sub.BuildSHA256 = build.sha256
 	sub.run.PreviousID = sub.PreviousID
 	if known != nil {
 		if !expired {
@@ -226,49 +240,98 @@ func (t *tx) judgeKeys(ctx context.Context, calls []*call) error {
 	return nil
 }
 
+// platform is the one that all jobs of a submission ask for, "" where they do not agree.
+func (c *submitCall) platform() string {
+	platform := ""
+	for i, spec := range c.Jobs {
+		requires, err := qgjob.ParseRequirement(spec.Requires)
+		if err != nil || i > 0 && requires.Platform != platform {
+			return ""
+		}
+		platform = requires.Platform
+	}
+	return platform
+}
+
+func (c *submitCall) buildKey() buildKey {
+	return buildKey{newestOf{appVersion{c.OrgID, c.AppVersionID}, c.platform()}, c.BuildSHA256}
+}
+
+// require lets the jobs of a submission ask for what its build needs: an iOS build for iOS devices, an IPA for iPhones and not for
+// simulators, and none for devices whose system is known to be too old.
+func (c *submitCall) require(build builtFor) error {
+	if build.platform == "" {
+		return nil
+	}
+	c.Jobs = slices.Clone(c.Jobs)
+	for i, spec := range c.Jobs {
+		requires, err := qgjob.ParseRequirement(spec.Requires)
+		if err != nil {
+			return err
+		}
+		if requires.Platform != "" && requires.Platform != build.platform {
+			return qgjob.Errorf(qgjob.CodeInvalid, "%s asks for %s, and build %.12s is for %s: name a build for %s with --app, or submit the jobs of each platform by themselves",
+				spec.TestPath, requires.Platform, build.sha256, build.platform, requires.Platform)
+		}
+		if build.platform == qgjob.PlatformIOS {
+			requires.Platform = build.platform
+		}
+		requires.MinOS = build.minOS
+		c.Jobs[i].Requires = requires.String()
+		switch {
+		case build.kind == "" || spec.Target == qgjob.TargetBrowserStack:
+		case spec.Target == qgjob.TargetAny:
+			c.Jobs[i].Target = build.kind
+		case spec.Target != build.kind:
+			return qgjob.Errorf(qgjob.CodeInvalid, "%s asks for target %s, and build %.12s is for target %s: name another build with --app", spec.TestPath, spec.Target, build.sha256, build.kind)
+		}
+	}
+	return nil
+}
+
 // knownBuilds looks up the builds that a batch names, and the newest ones of app versions where it names none.
-func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]string, error) {
-	builds := map[buildKey]string{}
+func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]builtFor, error) {
+	builds := map[buildKey]builtFor{}
 	asked := map[buildKey]bool{}
 	var newest, named [][]any
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
-		key := buildKey{appVersion{sub.OrgID, sub.AppVersionID}, sub.BuildSHA256}
-		kept, known := t.b.builds[key.appVersion]
+		key := sub.buildKey()
+		kept, known := t.b.builds[key.newestOf]
 		switch {
 		case asked[key]:
 		case sub.BuildSHA256 != newestBuild:
-			named = append(named, []any{sub.OrgID, sub.AppVersionID, sub.BuildSHA256})
+			named = append(named, []any{key.org, key.id, key.platform, key.sha256})
 		case known:
 			builds[key] = kept
 		default:
-			newest = append(newest, []any{sub.OrgID, sub.AppVersionID})
+			newest = append(newest, []any{key.org, key.id, key.platform})
 		}
 		asked[key] = true
 	}
-	err := t.queryAll(ctx, selectNewestBuild, newest, func(row scanner) error {
-		key := buildKey{sha256: newestBuild}
-		var sha256 string
-		err := row.Scan(&key.org, &key.id, &sha256)
-		builds[key] = sha256
-		return err
-	})
-	if err != nil {
+	found := func(newest bool) func(row scanner) error {
+		return func(row scanner) error {
+			var key buildKey
+			var build builtFor
+			err := row.Scan(&key.org, &key.id, &key.platform, &build.sha256, &build.platform, &build.minOS, &build.kind)
+			if key.sha256 = build.sha256; newest {
+				key.sha256 = newestBuild
+			}
+			builds[key] = build
+			return err
+		}
+	}
+	if err := t.queryAll(ctx, selectNewestBuild, newest, found(true)); err != nil {
 		return nil, err
 	}
 	if len(t.b.builds)+len(newest) > buildsKept {
 		clear(t.b.builds)
 	}
 	for _, row := range newest {
-		app := appVersion{row[0].(string), row[1].(string)}
+		app := newestOf{appVersion{row[0].(string), row[1].(string)}, row[2].(string)}
 		t.b.builds[app] = builds[buildKey{app, newestBuild}]
 	}
-	return builds, t.queryAll(ctx, selectBuild, named, func(row scanner) error {
-		var key buildKey
-		err := row.Scan(&key.org, &key.id, &key.sha256)
-		builds[key] = key.sha256
-		return err
-	})
+	return builds, t.queryAll(ctx, selectBuild, named, found(false))
 }
 
 // longestFirst orders the jobs of a submission by the run time that is expected of them, which shortens the run's

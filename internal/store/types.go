@@ -76,6 +76,8 @@ type Build struct {
 	AppVersionID string
 	SHA256       string
 	Platform     string
+	MinOS        string       // the oldest system that it runs on; empty for any
+	Kind         qgjob.Target // the only kind of own device that takes it; empty for all
 	Package      string
 	VersionName  string
 	VersionCode  int64

@@ -23,6 +23,9 @@ func findADB() (string, error) {
 	return found[0], nil
 }
 
+// Available says whether this host has adb.
+func Available() bool { return len(adbCandidates()) > 0 }
+
 func adbCandidates() []string {
 	var found []string
 	if path, err := exec.LookPath("adb"); err == nil {

@@ -164,11 +164,6 @@ func apiLevel(image string) int {
 	return level
 }
 
-// versions are Android's, by API level.
-var versions = map[int]string{
-	24: "7.0", 25: "7.1.1", 26: "8.0.0", 27: "8.1.0", 28: "9", 29: "10", 30: "11", 31: "12", 32: "12", 33: "13", 34: "14", 35: "15", 36: "16",
-}
-
 // versionOf is the Android version of an AVD that is not running, as far as its files tell: image is what it
 // would be created from.
 func (s sdk) versionOf(avd, image string) string {
@@ -178,5 +173,5 @@ func (s sdk) versionOf(avd, image string) string {
 			image = value
 		}
 	}
-	return versions[apiLevel(image)]
+	return qgjob.AndroidVersion(apiLevel(image))
 }

@@ -1,12 +1,11 @@
 package ios
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"os"
-	"os/signal"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -21,18 +20,23 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "mactool" { // this test binary as a program of the Mac's
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		code, err := phonesim.RunMacTool(ctx, os.Args[2:], os.Getenv, os.Stdout, os.Stderr)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		os.Exit(code)
+	dir, err := os.MkdirTemp("", "qgjob-ios-")
+	if err == nil {
+		qgjobPath = filepath.Join(dir, "qgjob")
+		err = exec.Command("go", "build", "-o", qgjobPath, "qgjob/cmd/qgjob").Run()
 	}
-	goleak.VerifyTestMain(m)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "the binary that stands for Xcode's programs cannot be built: %v\n", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(dir)
+		os.Exit(code)
+	}))
 }
+
+// qgjobPath is the binary: as a program of the Mac it starts many times, which this test's own does slowly.
+var qgjobPath string
 
 const testBundle = "com.example.shop"
 
@@ -48,10 +52,6 @@ type mac struct {
 
 func startMac(t *testing.T, o phonesim.IPhoneOptions) *mac {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := &mac{dir: t.TempDir(), simulator: o.Simulator, named: true}
 	sum := sha256.Sum256([]byte(h.dir)) // devices are locked for the whole host
 	if o.Simulator {
@@ -60,7 +60,8 @@ func startMac(t *testing.T, o phonesim.IPhoneOptions) *mac {
 		h.udid = fmt.Sprintf("%X-%X", sum[:4], sum[4:12])
 	}
 	o.UDID = h.udid
-	h.Mac, err = phonesim.StartMac(phonesim.MacOptions{Dir: filepath.Join(h.dir, "mac"), Program: []string{self, "mactool"}, IPhones: []phonesim.IPhoneOptions{o}})
+	var err error
+	h.Mac, err = phonesim.StartMac(phonesim.MacOptions{Dir: filepath.Join(h.dir, "mac"), Program: []string{qgjobPath, "phone", "mactool"}, IPhones: []phonesim.IPhoneOptions{o}})
 	if err != nil {
 		t.Fatal(err)
 	}
