@@ -24,6 +24,24 @@ export default defineConfig({
       },
     },
     {
+      name: "iphone",
+      use: {
+        platform: Platform.IOS,
+        device: { provider: "local-device" },
+        buildPath: "build/corner-shop.ipa",
+        expectTimeout: 5_000,
+      },
+    },
+    {
+      name: "simulator",
+      use: {
+        platform: Platform.IOS,
+        device: { provider: "emulator" },
+        buildPath: "build/corner-shop.app",
+        expectTimeout: 5_000,
+      },
+    },
+    {
       name: "cloud",
       use: {
         platform: Platform.ANDROID,

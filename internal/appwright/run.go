@@ -166,7 +166,7 @@ func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out 
 		}()
 	}
 	tail := &tailWriter{size: tailSize}
-	seen := observation{began: time.Now()}
+	seen := observation{began: time.Now(), platform: r.App.Platform}
 	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, tail, p)); err != nil && runner.lives() {
 		return seen, hostFailure("give the runner its order", err)
 	}

@@ -19,6 +19,7 @@ const clockSlack = 50 * time.Millisecond
 // observation is all that is known of a run. Its result is a pure function of it.
 type observation struct {
 	spec         string
+	platform     string // of the device
 	began, ended time.Time
 	deadline     time.Duration
 	exit         exit
@@ -325,11 +326,12 @@ func (o observation) countedVerdict() qgjob.Result {
 }
 
 // askDevice says that a look at the device should decide: the test's own failure fell together with silence
-// or errors of the device, or the infrastructure broke with a text that an app's crash gives, too.
+// or errors of the device, or the infrastructure broke with a text that an app's crash gives, too. Appium's driver for
+// iOS finds no elements, and says nothing else, on a device that is not there any more.
 func (o observation) askDevice(result qgjob.Result) bool {
 	switch result.Outcome {
 	case qgjob.OutcomeFailed, qgjob.OutcomeTimedOut:
-		return len(o.evidence.Unanswered) > 0 || o.lastFailure() != nil
+		return len(o.evidence.Unanswered) > 0 || o.lastFailure() != nil || o.platform == qgjob.PlatformIOS
 	case qgjob.OutcomeErrored:
 		switch result.Cause {
 		case qgjob.CauseSessionDied, qgjob.CauseSessionNotCreated, qgjob.CauseDeviceHung, qgjob.CauseSetupTimedOut, qgjob.CauseAppiumDied:

@@ -146,6 +146,17 @@ func TestACommandUnansweredForLong(t *testing.T) {
 	}
 }
 
+// TestAFailureOnAnIPhoneAsksTheDevice: its driver finds no elements on a device that is gone, and says nothing else.
+func TestAFailureOnAnIPhoneAsksTheDevice(t *testing.T) {
+	for platform, ask := range map[string]bool{qgjob.PlatformIOS: true, qgjob.PlatformAndroid: false} {
+		o := observed(recorded(t, "mixed"), 1)
+		o.platform = platform
+		if result := o.result(inProject); result.Outcome != qgjob.OutcomeFailed || o.askDevice(result) != ask {
+			t.Errorf("%s: %s %s, ask the device: %t", platform, result.Outcome, result.Cause, o.askDevice(result))
+		}
+	}
+}
+
 // TestARealFailureOutweighsTheInfrastructure: one test failed by itself, the device broke in the next.
 func TestARealFailureOutweighsTheInfrastructure(t *testing.T) {
 	o := observed(recorded(t, "device-lost"), 1)

@@ -63,6 +63,9 @@ func Parse(path string) (Info, error) {
 }
 
 func parse(path string) (Info, error) {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return Info{}, errors.New("is a directory: give an APK or an IPA, or zip a simulator's app (ditto -c -k --keepParent My.app My.zip)")
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return Info{}, fmt.Errorf("cannot be read: %w", err)

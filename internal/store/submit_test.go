@@ -199,6 +199,56 @@ func TestBuilds(t *testing.T) {
 	})
 }
 
+// A build says on which devices its jobs run, and a job takes the newest build for the platform that it asks for.
+func TestBuildsSayWhereTheyRun(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		ctx := t.Context()
+		for _, b := range []Build{
+			{SHA256: "ipa", Platform: "ios", MinOS: "17.0", Kind: qgjob.TargetDevice},
+			{SHA256: "simulator", Platform: "ios", Kind: qgjob.TargetEmulator},
+			{SHA256: "apk", Platform: "android"},
+			{SHA256: "new", Platform: "android", MinOS: "13"},
+		} {
+			b.OrgID, b.AppVersionID, b.Package = "acme", "v1", "com.acme"
+			must(t, b, q.AddBuild(ctx, b))
+		}
+		for _, c := range []struct {
+			build    string
+			target   qgjob.Target
+			requires string
+
+			gotBuild, gotRequires string
+			gotTarget             qgjob.Target
+			refused               string
+		}{
+			{"", qgjob.TargetAny, "", "new", "min-os=13", qgjob.TargetAny, ""},
+			{"", qgjob.TargetAny, "platform=android", "new", "platform=android, min-os=13", qgjob.TargetAny, ""},
+			{"", qgjob.TargetAny, "platform=ios", "simulator", "platform=ios", qgjob.TargetEmulator, ""},
+			{"ipa", qgjob.TargetAny, "tag=lab", "ipa", "platform=ios, tag=lab, min-os=17.0", qgjob.TargetDevice, ""},
+			{"ipa", qgjob.TargetDevice, "", "ipa", "platform=ios, min-os=17.0", qgjob.TargetDevice, ""},
+			{"apk", qgjob.TargetEmulator, "os>=12", "apk", "os>=12", qgjob.TargetEmulator, ""},
+			{"ipa", qgjob.TargetEmulator, "", "", "", "", "build ipa is for target device"},
+			{"ipa", qgjob.TargetAny, "platform=android", "", "", "", "asks for android, and build ipa is for ios"},
+			{"apk", qgjob.TargetAny, "platform=ios", "", "", "", "asks for ios, and build apk is for android"},
+		} {
+			sub := submission("acme", "v1")
+			sub.BuildSHA256 = c.build
+			sub.Jobs = []JobSpec{{TestPath: "tests/a.spec.js", Target: c.target, Requires: c.requires}}
+			run, _, err := q.Submit(ctx, sub)
+			if c.refused != "" {
+				if qgjob.ErrorCode(err) != qgjob.CodeInvalid || !strings.Contains(err.Error(), c.refused) {
+					t.Errorf("%+v: %v", c, err)
+				}
+				continue
+			}
+			must(t, run, err)
+			if j := run.Jobs[0]; j.BuildSHA256 != c.gotBuild || j.Requires != c.gotRequires || j.Target != c.gotTarget {
+				t.Errorf("%+v: build %q, requires %q, target %s", c, j.BuildSHA256, j.Requires, j.Target)
+			}
+		}
+	})
+}
+
 func TestPages(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		ctx := t.Context()
