@@ -460,6 +460,43 @@ func TestPhoneLost(t *testing.T) {
 	s.nothingLeft()
 }
 
+// TestPhoneHangs: a phone that keeps its connection and answers nothing ends the attempt long before the test's own time is over.
+func TestPhoneHangs(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 2)
+	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
+	w := s.worker(s.phones, "--forever")
+	id := s.submit(dir, "tests/slow.spec.ts")
+	var sick *phonesim.Phone
+	eventually(t, 2*time.Minute, "the spec runs", func() bool {
+		for _, p := range s.phones {
+			if p.Ledger().Commands > 20 {
+				sick = p
+				return true
+			}
+		}
+		return false
+	})
+	if err := sick.SetFault(phonesim.Fault{Kind: phonesim.FaultHang}); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	d := s.waitFor(id, 4*time.Minute, "the attempt on the phone that hangs has ended", func(d api.JobDetail) bool {
+		return len(d.AttemptList) > 0 && d.AttemptList[0].Outcome != ""
+	})
+	if first, took := d.AttemptList[0], time.Since(began); first.Outcome != qgjob.OutcomeErrored || first.Cause != qgjob.CauseDeviceHung || took > 2*time.Minute {
+		t.Errorf("the attempt ended after %s as %s %s: %s", took, first.Outcome, first.Cause, first.Message)
+	}
+	d = s.waitFor(id, 2*time.Minute, "has a verdict", hasVerdict)
+	if d.State != qgjob.Passed || d.TestFailures != 0 {
+		t.Errorf("job is %s after %d attempts: %s", d.State, len(d.AttemptList), d.Message)
+	}
+	sick.ClearFaults()
+	w.signal(15)
+	w.exit(time.Minute)
+	s.nothingLeft()
+}
+
 // TestServerAwayDuringATest: a test that runs while the server is killed and started again is neither lost nor doubled.
 func TestServerAwayDuringATest(t *testing.T) {
 	t.Parallel()

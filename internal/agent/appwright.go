@@ -182,6 +182,7 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 		Ready: on.Ready, HandOn: on.HandOn, Parked: found.parked,
 		Ahead: found.ahead, Start: t.start(p),
 		Session:     func() { next.Go(func() { w.Ready(t, p) }) },
+		Check:       on.check,
 		TestTimeout: on.Limits.Test, Silence: on.Limits.Silence, Deadline: on.Limits.Deadline, Env: t.Env,
 	}.Do(ctx, log)
 	next.Wait()
@@ -195,6 +196,15 @@ func (w *AppWright) Run(ctx context.Context, t Task, p Plan, on Setup, log io.Wr
 		w.kept[t.DeviceID] = k
 	}
 	return verdict, failureOf(err)
+}
+
+// check is Check with an error as package appwright knows it.
+func (s Setup) check(ctx context.Context) error {
+	err := s.Check(ctx)
+	if err == nil {
+		return nil
+	}
+	return &appwright.Failure{Cause: device.CauseOf(err), Message: err.Error(), Err: err}
 }
 
 // failureOf is an error of package appwright as one that this package knows the cause of.

@@ -59,7 +59,7 @@ func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, 
 		return r, err
 	}
 	report.BuildSHA256 = b.SHA256
-	r.setup = Setup{Build: b, VersionName: versionName, Limits: a.o.Limits}
+	r.setup = Setup{Build: b, VersionName: versionName, Check: session.Check, Limits: a.o.Limits}
 	fmt.Fprintf(log, "[qgjob] device %s, build %s (%s), attempt %d: %s\n", at.slot.id, b.SHA256[:12], b.Package, at.Number, at.Reason)
 	if err := session.Check(ctx); err != nil {
 		return r, err

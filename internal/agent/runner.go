@@ -60,7 +60,8 @@ type Setup struct {
 	Ready       <-chan struct{} // closed when the device may be used; nil: it may now
 	HandOn      bool            // an Appium session may be left open for the device's next job
 	Build       device.Build
-	VersionName string // of the build
+	VersionName string                      // of the build
+	Check       func(context.Context) error // of the device; several goroutines may call it
 	Limits      Limits
 }
 

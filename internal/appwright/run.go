@@ -61,6 +61,9 @@ type Run struct {
 	Ahead   *Ahead // a runner that was started for this run, and is its own from now on; nil: one is started
 	Start   Start  // of the runner, where none fits; an empty ScriptDir is made in WorkDir
 	Session func() // called once, when the run's first session is there; may be nil
+	// Check says whether the device is there and answers, with a *Failure where it is not. It is called when the device has owed an answer for
+	// long; an error ends the run. It may be nil.
+	Check func(ctx context.Context) error
 
 	TestTimeout time.Duration // for each test, its session included
 	Silence     time.Duration // without output or a command to the device; zero: no limit
@@ -155,15 +158,22 @@ func (r Run) prepare() error {
 func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out *syncWriter) (observation, error) {
 	limited, cancel := context.WithTimeout(ctx, r.Deadline)
 	defer cancel()
-	limited, silent := context.WithCancelCause(limited)
-	defer silent(nil)
+	limited, stop := context.WithCancelCause(limited)
+	defer stop(nil)
 	if r.Silence > 0 {
-		watch := time.AfterFunc(r.Silence, func() { silent(errSilent) })
+		watch := time.AfterFunc(r.Silence, func() { stop(errSilent) })
 		p.watch.Store(watch)
 		defer func() {
 			p.watch.Store(nil)
 			watch.Stop()
 		}()
+	}
+	if r.Check != nil {
+		var watching sync.WaitGroup
+		defer watching.Wait()
+		watched, end := context.WithCancel(limited)
+		defer end()
+		watching.Go(func() { r.watchDevice(watched, p, hungCommand, func(err error) { stop(&sickDevice{err}) }) })
 	}
 	tail := &tailWriter{size: tailSize}
 	seen := observation{began: time.Now(), platform: r.App.Platform}
@@ -173,7 +183,8 @@ func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out 
 	seen.exit = runner.wait(limited)
 	seen.ended = time.Now()
 	seen.canceled = ctx.Err() != nil
-	seen.overdue = !seen.canceled && limited.Err() != nil
+	seen.sick = sickness(context.Cause(limited))
+	seen.overdue = !seen.canceled && seen.sick == nil && limited.Err() != nil
 	seen.silent = seen.overdue && errors.Is(context.Cause(limited), errSilent)
 	seen.silence = r.Silence
 	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, tail.String()

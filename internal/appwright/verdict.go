@@ -23,9 +23,10 @@ type observation struct {
 	began, ended time.Time
 	deadline     time.Duration
 	exit         exit
-	canceled     bool // by the caller
-	overdue      bool // the deadline ended it, or silence did
-	silent       bool // it was silence
+	canceled     bool     // by the caller
+	sick         *Failure // of the device, which ended it; nil for any other end
+	overdue      bool     // the deadline ended it, or silence did
+	silent       bool     // it was silence
 	silence      time.Duration
 	output       string
 
@@ -66,6 +67,8 @@ func (o observation) verdict(name func(string) string) qgjob.Result {
 	switch {
 	case o.canceled:
 		return ended(qgjob.OutcomeCanceled, qgjob.CauseCanceled, "the run was stopped")
+	case o.sick != nil:
+		return errored(o.sick.Cause, "%s (found when the device had owed an answer for %s)", o.sick.Message, hungCommand)
 	case o.overdue:
 		return o.overdueVerdict()
 	case o.reportErr != nil:

@@ -157,6 +157,14 @@ func TestAFailureOnAnIPhoneAsksTheDevice(t *testing.T) {
 	}
 }
 
+func TestASickDeviceEndsTheRun(t *testing.T) {
+	o := observed(nil, 0)
+	o.exit, o.sick = exit{code: -1, signal: "terminated"}, &Failure{Cause: qgjob.CauseDeviceHung, Message: "device R58M does not answer"}
+	if result := o.result(inProject); result.Outcome != qgjob.OutcomeErrored || result.Cause != qgjob.CauseDeviceHung || !strings.Contains(result.Message, "R58M") {
+		t.Errorf("%s %s %q", result.Outcome, result.Cause, result.Message)
+	}
+}
+
 // TestARealFailureOutweighsTheInfrastructure: one test failed by itself, the device broke in the next.
 func TestARealFailureOutweighsTheInfrastructure(t *testing.T) {
 	o := observed(recorded(t, "device-lost"), 1)

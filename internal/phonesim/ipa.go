@@ -56,7 +56,7 @@ func BuildIPA(a App, simulator bool) ([]byte, error) {
 	}
 	described, err := plist.Marshal(info, plist.BinaryFormat)
 	if err != nil {
-		return nil, fmt.Errorf("Info.plist: %w", err)
+		return nil, fmt.Errorf("the app's Info.plist: %w", err)
 	}
 	model := defaultModel(a.Label)
 	if a.Model != nil {
