@@ -74,6 +74,9 @@ func (r Result) Check() error {
 	if !r.Cause.Known() {
 		return Errorf(CodeInvalid, "cause %q is unknown", r.Cause)
 	}
+	if testsOwn := r.Outcome == OutcomeFailed || r.Outcome == OutcomeTimedOut; testsOwn != r.Cause.Test() {
+		return Errorf(CodeInvalid, "outcome %q does not go with cause %q: one spends the test's budget and the other does not", r.Outcome, r.Cause)
+	}
 	return nil
 }
 

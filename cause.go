@@ -51,15 +51,16 @@ type causeFacts struct {
 	advice string
 	final  bool // no other device can mend it: the verdict is errored at once
 	free   bool // spends no budget
+	test   bool // the test's doing: spends its budget, not the infrastructure's
 	cancel bool // the job ends as canceled
 }
 
 var causes = map[Cause]causeFacts{
-	CauseTestFailed:   {advice: "read the error and the log of the attempt"},
-	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log"},
-	CauseRunTimedOut:  {advice: "the spec as a whole took longer than its worker allows (qgjob worker --run-timeout): split the spec, shard it, or raise the limit"},
-	CauseTestSilent:   {advice: "the run printed nothing and asked nothing of its device: find in the log what it waits for"},
-	CauseAppCrashed:   {advice: "the app under test died; read the device log"},
+	CauseTestFailed:   {advice: "read the error and the log of the attempt", test: true},
+	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log", test: true},
+	CauseRunTimedOut:  {advice: "the spec as a whole took longer than its worker allows (qgjob worker --run-timeout): split the spec, shard it, or raise the limit", test: true},
+	CauseTestSilent:   {advice: "the run printed nothing and asked nothing of its device: find in the log what it waits for", test: true},
+	CauseAppCrashed:   {advice: "the app under test died; read the device log", test: true},
 
 	CauseNoTestsMatched:      {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
 	CauseAllTestsSkipped:     {advice: "the spec ran no test: every one is marked as skipped", final: true},
@@ -105,6 +106,9 @@ func (c Cause) Final() bool { return causes[c].final }
 
 // Free says that an attempt that ended so spends no retry budget.
 func (c Cause) Free() bool { return causes[c].free }
+
+// Test says that it is the test's doing, or its app's: the attempt failed or timed out, and was not errored.
+func (c Cause) Test() bool { return causes[c].test }
 
 // Cancels says that it ends a job as canceled.
 func (c Cause) Cancels() bool { return causes[c].cancel }

@@ -161,8 +161,12 @@ next:
 				return out, rest, found
 			}
 			if bytes.HasPrefix(rest, n) {
+				length, open := m.stretch(rest, len(n), end)
+				if open {
+					return out, rest, found
+				}
 				out = append(out, masked...)
-				i += len(n)
+				i += length
 				found++
 				continue next
 			}
@@ -171,6 +175,27 @@ next:
 		i++
 	}
 	return out, nil, found
+}
+
+// stretch is how long a secret at the start of text is with those that begin in it and reach further. Unless it is the end, it is open where one of
+// them may go on.
+func (m *mask) stretch(text []byte, length int, end bool) (whole int, open bool) {
+	for i := 1; i < length; i++ {
+		if !m.begins[text[i]] {
+			continue
+		}
+		rest := text[i:]
+		for _, n := range m.needles {
+			if !end && len(n) > len(rest) && bytes.HasPrefix(n, rest) {
+				return 0, true
+			}
+			if i+len(n) > length && bytes.HasPrefix(rest, n) {
+				length = i + len(n)
+				break
+			}
+		}
+	}
+	return length, false
 }
 
 // result masks all that a result says.

@@ -50,6 +50,33 @@ func TestMaskedTexts(t *testing.T) {
 	}
 }
 
+// Secrets that overlap are hidden as one: the rest of the second one is a secret, too.
+func TestOverlappingSecrets(t *testing.T) {
+	m := newMask([]string{"alpha-beta", "beta-gamma", "gamma-delta"})
+	for text, want := range map[string]string{
+		"<alpha-beta-gamma>":               "<***>",
+		"<alpha-beta-gamma-delta>":         "<***>",
+		"alpha-beta beta-gamma":            "*** ***",
+		"alpha-beta-gam":                   "***-gam",
+		"alpha-betabeta-gamma-deltaalpha-": "******alpha-",
+	} {
+		if got := m.text(text); got != want {
+			t.Errorf("%q becomes %q, want %q", text, got, want)
+		}
+		for cut := range text {
+			var out strings.Builder
+			w := &maskedWriter{mask: m, to: &out}
+			for _, piece := range []string{text[:cut], text[cut:]} {
+				io.WriteString(w, piece)
+			}
+			w.Flush()
+			if out.String() != want {
+				t.Errorf("%q in two pieces, cut at %d, becomes %q, want %q", text, cut, &out, want)
+			}
+		}
+	}
+}
+
 // A text that was cut off keeps nothing of a secret that it was cut in.
 func TestClippedTexts(t *testing.T) {
 	m := newMask([]string{"s3cret-and-more", "s3cret", "abcdefgh", "fgh-ij"})
