@@ -21,12 +21,14 @@ func TestFailuresAreNamed(t *testing.T) {
 		infra   int // of the infrastructure's
 		final   bool
 		state   qgjob.JobState
+		args    []string // of the worker with the broken phone
 	}{
-		{"StorageFull", phonesim.Fault{Kind: phonesim.FaultLowStorage}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed},
-		{"TooOldForTheBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_FAILED_OLDER_SDK"}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed},
-		{"BadBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_PARSE_FAILED_NOT_APK"}, qgjob.OutcomeErrored, qgjob.CauseBadBuild, 0, 0, true, qgjob.Errored},
-		{"SessionDies", phonesim.Fault{Kind: phonesim.FaultSessionDies, AfterCommands: 4}, qgjob.OutcomeErrored, qgjob.CauseSessionDied, 0, 1, false, qgjob.Passed},
-		{"AppCrashes", phonesim.Fault{Kind: phonesim.FaultAppCrash, AfterCommands: 4}, qgjob.OutcomeFailed, qgjob.CauseAppCrashed, 1, 0, false, qgjob.Passed},
+		{"StorageFull", phonesim.Fault{Kind: phonesim.FaultLowStorage}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed, nil},
+		{"TooOldForTheBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_FAILED_OLDER_SDK"}, qgjob.OutcomeErrored, qgjob.CauseInstallRefused, 0, 1, false, qgjob.Passed, nil},
+		{"BadBuild", phonesim.Fault{Kind: phonesim.FaultRefuseInstall, Code: "INSTALL_PARSE_FAILED_NOT_APK"}, qgjob.OutcomeErrored, qgjob.CauseBadBuild, 0, 0, true, qgjob.Errored, nil},
+		{"SessionDies", phonesim.Fault{Kind: phonesim.FaultSessionDies, AfterCommands: 4}, qgjob.OutcomeErrored, qgjob.CauseSessionDied, 0, 1, false, qgjob.Passed, nil},
+		{"AppCrashes", phonesim.Fault{Kind: phonesim.FaultAppCrash, AfterCommands: 4}, qgjob.OutcomeFailed, qgjob.CauseAppCrashed, 1, 0, false, qgjob.Passed, nil},
+		{"InstallHangs", phonesim.Fault{Kind: phonesim.FaultInstallHangs}, qgjob.OutcomeErrored, qgjob.CauseSetupTimedOut, 0, 1, false, qgjob.Passed, []string{"--setup-timeout=40s"}},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -37,7 +39,7 @@ func TestFailuresAreNamed(t *testing.T) {
 				t.Fatal(err)
 			}
 			id := s.submit(dir, "tests/onboarding.spec.ts")
-			w := s.worker(s.phones[:1], "--forever")
+			w := s.worker(s.phones[:1], append(c.args, "--forever")...)
 			s.waitFor(id, 2*time.Minute, "has an attempt", func(d api.JobDetail) bool { return len(d.AttemptList) > 0 })
 			other := s.worker(s.phones[1:], "--forever")
 			d := s.waitFor(id, 4*time.Minute, "has a verdict", hasVerdict)

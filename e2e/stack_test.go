@@ -497,6 +497,30 @@ func TestPhoneHangs(t *testing.T) {
 	s.nothingLeft()
 }
 
+// TestADBServerKilled: somebody ends the host's adb server under a test. The attempt is errored, and the worker starts another server.
+func TestADBServerKilled(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, 1)
+	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
+	w := s.worker(s.phones, "--forever")
+	id := s.submit(dir, "tests/slow.spec.ts")
+	eventually(t, 2*time.Minute, "the spec runs", func() bool { return s.phones[0].Ledger().Commands > 20 })
+	killServer := func() {
+		if out, err := exec.Command("adb", "-P", strconv.Itoa(s.adb), "kill-server").CombinedOutput(); err != nil {
+			t.Errorf("adb kill-server: %v: %s", err, out)
+		}
+	}
+	killServer()
+	d := s.waitFor(id, 4*time.Minute, "has a verdict", hasVerdict)
+	if first := d.AttemptList[0]; d.State != qgjob.Passed || first.Outcome != qgjob.OutcomeErrored || d.TestFailures != 0 {
+		t.Errorf("job is %s (%s); its first attempt ended as %s %s: %s", d.State, d.Message, first.Outcome, first.Cause, first.Message)
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	killServer() // the worker's, which is left to others
+	s.nothingLeft()
+}
+
 // TestServerAwayDuringATest: a test that runs while the server is killed and started again is neither lost nor doubled.
 func TestServerAwayDuringATest(t *testing.T) {
 	t.Parallel()

@@ -25,6 +25,8 @@ const (
 	FaultAppCrash = "app_crash"
 	// FaultSlow delays each answer of the UiAutomator2 server by DelayMS.
 	FaultSlow = "slow"
+	// FaultInstallHangs takes an app and never says what became of it.
+	FaultInstallHangs = "install_hangs"
 	// FaultNoRecorder lets screenrecord fail at once, as on phones without an encoder to spare.
 	FaultNoRecorder = "no_recorder"
 )
@@ -64,7 +66,7 @@ func (f *Fault) validate() error {
 		return errors.New("fault: duration_ms, delay_ms, after_commands and count cannot be negative")
 	}
 	switch f.Kind {
-	case FaultOffline, FaultHang, FaultLowStorage, FaultSessionDies, FaultAppCrash, FaultNoRecorder:
+	case FaultOffline, FaultHang, FaultLowStorage, FaultSessionDies, FaultAppCrash, FaultInstallHangs, FaultNoRecorder:
 	case FaultRefuseInstall:
 		if f.Code == "" {
 			f.Code = "INSTALL_FAILED_INTERNAL_ERROR"
@@ -77,8 +79,8 @@ func (f *Fault) validate() error {
 			return errors.New("fault: slow needs delay_ms")
 		}
 	default:
-		return fmt.Errorf("fault: unknown kind %q; there are %s, %s, %s, %s, %s, %s, %s and %s", f.Kind, FaultOffline, FaultHang,
-			FaultRefuseInstall, FaultLowStorage, FaultSessionDies, FaultAppCrash, FaultSlow, FaultNoRecorder)
+		return fmt.Errorf("fault: unknown kind %q; there are %s, %s, %s, %s, %s, %s, %s, %s and %s", f.Kind, FaultOffline, FaultHang,
+			FaultRefuseInstall, FaultLowStorage, FaultSessionDies, FaultAppCrash, FaultSlow, FaultInstallHangs, FaultNoRecorder)
 	}
 	switch {
 	case f.Code != "" && f.Kind != FaultRefuseInstall:
@@ -93,7 +95,7 @@ func (f *Fault) validate() error {
 
 // lasting faults are there from their moment on and are used up by what they spoil; the others happen at a moment.
 func (f *Fault) lasting() bool {
-	return f.Kind == FaultRefuseInstall || f.Kind == FaultLowStorage || f.Kind == FaultSlow || f.Kind == FaultNoRecorder
+	return f.Kind == FaultRefuseInstall || f.Kind == FaultLowStorage || f.Kind == FaultSlow || f.Kind == FaultInstallHangs || f.Kind == FaultNoRecorder
 }
 
 // faults are the misbehaviours set on a phone, one of each kind at most.

@@ -61,6 +61,10 @@ func (p *Phone) install(content []byte, flags installFlags) (string, error) {
 		if err = p.pass(p.options.InstallTime); err != nil {
 			return "", err
 		}
+		if p.faults.use(FaultInstallHangs) != nil {
+			<-p.ctx.Done()
+			return "", p.ctx.Err()
+		}
 		if refusal := p.faults.installRefusal(); refusal != nil {
 			err = refusal
 		}
