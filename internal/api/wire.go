@@ -230,6 +230,7 @@ type Waiting struct {
 	Constraints   []Constraint `json:"constraints" nullable:"false"`
 	ExpectedP50MS int64        `json:"expected_p50_ms" doc:"until it starts, in half of all cases, if nothing more urgent is submitted"`
 	ExpectedP90MS int64        `json:"expected_p90_ms" doc:"in nine of ten"`
+	Unserved      bool         `json:"unserved,omitempty" doc:"no device that is available can run it: when it starts is not known"`
 }
 
 // Constraint is one thing that can hold a job back, with its state.

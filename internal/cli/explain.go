@@ -76,8 +76,12 @@ func (o *explainOptions) run(ctx context.Context, p *program) error {
 			}
 			fmt.Fprintf(p.stdout, "%s%-8s  %s\n", mark, c.Kind, c.Text)
 		}
-		fmt.Fprintf(p.stdout, "Expected to start in %s (in nine of ten cases within %s), if nothing more urgent is submitted.\n",
-			roughly(milliseconds(w.ExpectedP50MS)), roughly(milliseconds(w.ExpectedP90MS)))
+		if w.Unserved {
+			fmt.Fprintln(p.stdout, "When it starts is not known: no device that is available can run it.")
+		} else {
+			fmt.Fprintf(p.stdout, "Expected to start in %s (in nine of ten cases within %s), if nothing more urgent is submitted.\n",
+				roughly(milliseconds(w.ExpectedP50MS)), roughly(milliseconds(w.ExpectedP90MS)))
+		}
 	}
 	for _, c := range e.Choices {
 		fmt.Fprintf(p.stdout, "Attempt %d ran on %s: %s.\n", c.Attempt, c.DeviceID, c.Reason)

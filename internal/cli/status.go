@@ -169,6 +169,7 @@ func (p *program) printJob(d api.JobDetail, now time.Time) error {
 		{"Test", d.TestPath},
 		{"Priority", fmt.Sprintf("%d (0 is the most urgent, 1000 the least)", d.Priority)},
 		{"Target", string(d.Target)},
+		{"Requires", d.Requires},
 		{"Submitted", clockTime(d.SubmittedAt)},
 		{"Waited", roughly(waited(d.Job, now))},
 	}
@@ -183,7 +184,9 @@ func (p *program) printJob(d api.JobDetail, now time.Time) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, f := range facts {
-		fmt.Fprintf(w, "%s:\t%s\n", f[0], printable(f[1]))
+		if f[1] != "" {
+			fmt.Fprintf(w, "%s:\t%s\n", f[0], printable(f[1]))
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err

@@ -36,6 +36,7 @@ type Explanation struct {
 	Level       int           // effective priority
 	Constraints []Constraint  // all that apply; those that do not hold are there to see
 	Expected    time.Duration // until the job starts that was asked for, if nothing more urgent is submitted
+	Unserved    bool          // no device that is available can run it: Expected says nothing
 }
 
 // Held is the constraints that hold it back.
@@ -78,7 +79,8 @@ func (p *Planner) explain(l *lane) Explanation {
 	if o := g.org; o.MaxDevices > 0 {
 		add(ConstraintQuota, o.blocked(), "%s has %d of at most %s", o.ID, o.running, plural(o.MaxDevices, "device"))
 	}
-	free := p.explainDevices(g, add)
+	free, served := p.explainDevices(g, add)
+	e.Unserved = !served
 	ahead, urgent := p.ahead(g)
 	if l.priority != g.level {
 		add(ConstraintPriority, len(free) == 0 && urgent > 0, "priority %d, risen to %d with age: %s more urgent", l.priority, g.level, jobs(urgent))
@@ -99,13 +101,13 @@ func (p *Planner) explain(l *lane) Explanation {
 	return e
 }
 
-// explainDevices tells what the devices do that a group can use, and returns those that are free.
-func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string, ...any)) []*device {
+// explainDevices tells what the devices do that a group can use, and returns those that are free. Served says that there is one that is available.
+func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string, ...any)) (free []*device, served bool) {
 	if g.pool.err != nil {
 		add(ConstraintDevices, true, "%v", g.pool.err)
-		return nil
+		return nil, false
 	}
-	var free, fit []*device
+	var fit []*device
 	var doing, others []string
 	for _, d := range p.byID() {
 		if !g.pool.fits(d) {
@@ -117,6 +119,7 @@ func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string
 			continue
 		}
 		fit = append(fit, d)
+		served = served || d.Unavailable == ""
 		switch {
 		case d.Unavailable != "":
 			doing = append(doing, d.ID+" is "+d.Unavailable)
@@ -131,10 +134,10 @@ func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string
 	}
 	if len(fit) == 0 {
 		add(ConstraintDevices, true, "no device can run it: %s", few(others))
-		return nil
+		return nil, false
 	}
 	add(ConstraintDevices, len(free) == 0, "%s can run it: %s", plural(len(fit), "device"), few(doing))
-	return free
+	return free, served
 }
 
 // explainJoin tells why free devices do not join a group that is served.

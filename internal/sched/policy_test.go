@@ -179,7 +179,7 @@ func TestRequirementsAreKept(t *testing.T) {
 		t.Error(got)
 	}
 	s.Lanes[0].Requires = "os>=15"
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
+	if e := sched.Explain(s, now, 0, 0); !e.Unserved || !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }

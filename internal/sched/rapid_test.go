@@ -264,7 +264,7 @@ func sells(d sched.Device, l sched.Lane) bool {
 // Money is spent only where own devices miss a deadline, and never beyond a budget.
 func TestOverflowKeepsItsBudgets(t *testing.T) {
 	overflowed := false
-	rapid.Check(t, func(rt *rapid.T) {
+	check := func(rt *rapid.T) {
 		w := newWorld(snapshots(rt))
 		ofRun, ofOrg := map[string]float64{}, map[string]float64{}
 		for _, a := range sched.Plan(w.Snapshot, now) {
@@ -292,7 +292,10 @@ func TestOverflowKeepsItsBudgets(t *testing.T) {
 				rt.Fatalf("%s spends %v more of its %v", o.ID, ofOrg[l.OrgID], o.Budget)
 			}
 		}
-	})
+	}
+	for try := 0; try < 10 && !overflowed; try++ { // it is rare
+		rapid.Check(t, check)
+	}
 	if !overflowed {
 		t.Fatal("nothing ever overflowed")
 	}

@@ -37,7 +37,7 @@ func (s *Server) explain(ctx context.Context, in *jobInput) (*explainOutput, err
 
 func waiting(w *store.Waiting) *api.Waiting {
 	out := &api.Waiting{
-		Level: w.Level, Position: w.Position, ExpectedP50MS: w.P50.Milliseconds(), ExpectedP90MS: w.P90.Milliseconds(),
+		Level: w.Level, Position: w.Position, ExpectedP50MS: w.P50.Milliseconds(), ExpectedP90MS: w.P90.Milliseconds(), Unserved: w.Unserved,
 		Constraints: make([]api.Constraint, len(w.Constraints)),
 	}
 	for i, c := range w.Constraints {

@@ -23,6 +23,7 @@ type Waiting struct {
 	Position    int // in its lane, from 1
 	Constraints []sched.Constraint
 	P50, P90    time.Duration // until it is expected to start, if nothing more urgent is submitted
+	Unserved    bool          // no device that is available can run it: P50 and P90 are 0
 }
 
 // Choice is why an attempt ran where it did.
@@ -86,6 +87,8 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	if o := t.b.overflows[j.runSeq]; o != nil && o.closed != "" {
 		w.Constraints = append(w.Constraints, sched.Constraint{Kind: sched.ConstraintBudget, Text: "overflows to BrowserStack no more: " + o.closed})
 	}
-	w.P50, w.P90 = t.b.calibration.Waits(explained.Expected)
+	if w.Unserved = explained.Unserved; !w.Unserved {
+		w.P50, w.P90 = t.b.calibration.Waits(explained.Expected)
+	}
 	return w, nil
 }
