@@ -415,7 +415,7 @@ func TestWorkerTold(t *testing.T) {
 	dir := s.project(map[string]string{"tests/slow.spec.ts": slowSpec})
 	w := s.worker(s.phones, "--forever")
 	id := s.submit(dir, "tests/slow.spec.ts")
-	eventually(t, 2*time.Minute, "the spec runs", func() bool { return s.phones[0].Ledger().Commands > 20 })
+	s.inATest()
 	w.signal(15)
 	if code := w.exit(time.Minute); code != 0 {
 		t.Errorf("the worker ended with %d, want 0", code)
@@ -427,6 +427,20 @@ func TestWorkerTold(t *testing.T) {
 	s.nothingLeft()
 }
 
+// inATest returns the first phone that is in the middle of a test.
+func (s *stack) inATest() (phone *phonesim.Phone) {
+	s.t.Helper()
+	eventually(s.t, 2*time.Minute, "a spec runs", func() bool {
+		for _, p := range s.phones {
+			if p.Ledger().Commands > 20 {
+				phone = p
+			}
+		}
+		return phone != nil
+	})
+	return phone
+}
+
 // TestPhoneLost: a phone that goes away in the middle of a test is not the test's fault; another one runs it.
 func TestPhoneLost(t *testing.T) {
 	t.Parallel()
@@ -434,16 +448,7 @@ func TestPhoneLost(t *testing.T) {
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
 	id := s.submit(dir, "tests/slow.spec.ts")
-	var lost *phonesim.Phone
-	eventually(t, 2*time.Minute, "the spec runs", func() bool {
-		for _, p := range s.phones {
-			if p.Ledger().Commands > 20 {
-				lost = p
-				return true
-			}
-		}
-		return false
-	})
+	lost := s.inATest()
 	if err := lost.SetFault(phonesim.Fault{Kind: phonesim.FaultOffline}); err != nil {
 		t.Fatal(err)
 	}
@@ -467,16 +472,7 @@ func TestPhoneHangs(t *testing.T) {
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
 	id := s.submit(dir, "tests/slow.spec.ts")
-	var sick *phonesim.Phone
-	eventually(t, 2*time.Minute, "the spec runs", func() bool {
-		for _, p := range s.phones {
-			if p.Ledger().Commands > 20 {
-				sick = p
-				return true
-			}
-		}
-		return false
-	})
+	sick := s.inATest()
 	if err := sick.SetFault(phonesim.Fault{Kind: phonesim.FaultHang}); err != nil {
 		t.Fatal(err)
 	}
@@ -504,7 +500,7 @@ func TestADBServerKilled(t *testing.T) {
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
 	id := s.submit(dir, "tests/slow.spec.ts")
-	eventually(t, 2*time.Minute, "the spec runs", func() bool { return s.phones[0].Ledger().Commands > 20 })
+	s.inATest()
 	killServer := func() {
 		if out, err := exec.Command("adb", "-P", strconv.Itoa(s.adb), "kill-server").CombinedOutput(); err != nil {
 			t.Errorf("adb kill-server: %v: %s", err, out)
@@ -528,7 +524,7 @@ func TestServerAwayDuringATest(t *testing.T) {
 	dir := s.project(map[string]string{"tests/slow.spec.ts": strings.ReplaceAll(slowSpec, "i < 600", "i < 15")})
 	w := s.worker(s.phones, "--forever")
 	waiting := start(t, dir, s.env(), s.submitArgs("tests/slow.spec.ts", "--wait")...)
-	eventually(t, 2*time.Minute, "the spec runs", func() bool { return s.phones[0].Ledger().Commands > 20 })
+	s.inATest()
 	s.server.kill()
 	s.server.up()
 	if code := waiting.exit(2 * time.Minute); code != 0 {

@@ -31,7 +31,7 @@ func (p *program) devCommand() *cobra.Command {
 		Short: "Run server and worker in one process, with simulated phones if asked",
 		Long: `Dev runs a server and a worker that goes on for ever, for daily use on one machine. With --phones it
 simulates so many Android phones and uses them only: nothing that is plugged in is touched. Without, it
-uses the devices that adb sees, and for --target=browserstack the account that BROWSERSTACK_USERNAME and
+uses the devices that adb sees, on a Mac with Xcode also iPhones and simulators, and for --target=browserstack the account that BROWSERSTACK_USERNAME and
 BROWSERSTACK_ACCESS_KEY name. Ctrl-C ends all of it; queued jobs are kept for the next start.`,
 		Example: `  qgjob dev
   qgjob dev --phones=2
@@ -43,6 +43,7 @@ BROWSERSTACK_ACCESS_KEY name. Ctrl-C ends all of it; queued jobs are kept for th
 	f.IntVar(&o.phones, "phones", 0, "how many phones to simulate")
 	f.DurationVar(&o.installTime, "install-time", 0, "how long the install of an app takes on a simulated phone")
 	f.StringArrayVar(&o.worker.serials, "device", nil, "use only the device of this `serial` (repeat for more)")
+	o.worker.ios.flags(f)
 	f.StringVar(&o.worker.projectDir, "project-dir", "", "`directory` of the test project for jobs without a bundle (default: the current one, where it is one)")
 	f.StringVar(&o.worker.project, "project", "", "Playwright project to run (default: the one whose provider fits the device)")
 	return command(cmd, func(ctx context.Context) error {

@@ -112,7 +112,7 @@ func (o *runOptions) runLocal(ctx context.Context, p *program, urlGiven bool) (e
 		return err
 	}
 	defer func() { err = withCleanup(err, s.close()) }()
-	worker := workerOptions{connection: connection{url: s.url()}, forever: true, serials: o.serials}
+	worker := workerOptions{connection: connection{url: s.url()}, forever: true, serials: o.serials, ios: iosOptions{use: true}}
 	adbPort := 0
 	if o.phones > 0 {
 		fleet, err := startFleet(ctx, o.phones, filepath.Join(dir, "adb"), phonesim.Options{Logger: p.logger()})

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
 	"strings"
 	"time"
@@ -119,27 +120,34 @@ func BuildAPK(a App) ([]byte, error) {
 		return nil, err
 	}
 	a = a.withDefaults()
-	files := []struct {
-		name    string
-		content []byte
-	}{
-		{"AndroidManifest.xml", encodeAXML(manifest(a))},
-		{"resources.arsc", emptyTable(a.Package)},
+	files := []zipFile{
+		{"AndroidManifest.xml", 0o644, encodeAXML(manifest(a))},
+		{"resources.arsc", 0o644, emptyTable(a.Package)},
 	}
 	if a.Model != nil {
 		model, err := json.Marshal(a.Model)
 		if err != nil {
 			return nil, fmt.Errorf("app model: %w", err)
 		}
-		files = append(files, struct {
-			name    string
-			content []byte
-		}{modelAsset, model})
+		files = append(files, zipFile{modelAsset, 0o644, model})
 	}
+	return writeZip(files)
+}
+
+type zipFile struct {
+	name    string
+	mode    fs.FileMode
+	content []byte
+}
+
+// writeZip makes the same bytes of the same files.
+func writeZip(files []zipFile) ([]byte, error) {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for _, f := range files {
-		w, err := z.CreateHeader(&zip.FileHeader{Name: f.name, Method: zip.Store, Modified: time.Date(1981, 1, 1, 1, 1, 2, 0, time.UTC)})
+		header := &zip.FileHeader{Name: f.name, Method: zip.Store, Modified: time.Date(1981, 1, 1, 1, 1, 2, 0, time.UTC)}
+		header.SetMode(f.mode)
+		w, err := z.CreateHeader(header)
 		if err != nil {
 			return nil, err
 		}

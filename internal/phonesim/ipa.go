@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"howett.net/plist"
 )
@@ -66,27 +65,7 @@ func BuildIPA(a App, simulator bool) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("app model: %w", err)
 	}
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for _, f := range []struct {
-		name    string
-		mode    fs.FileMode
-		content []byte
-	}{{"App", 0o755, []byte("simulated\n")}, {"Info.plist", 0o644, described}, {modelFile, 0o644, content}} {
-		header := &zip.FileHeader{Name: dir + f.name, Method: zip.Store, Modified: time.Date(1981, 1, 1, 1, 1, 2, 0, time.UTC)}
-		header.SetMode(f.mode)
-		w, err := z.CreateHeader(header)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := w.Write(f.content); err != nil {
-			return nil, err
-		}
-	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
+	return writeZip([]zipFile{{dir + "App", 0o755, []byte("simulated\n")}, {dir + "Info.plist", 0o644, described}, {dir + modelFile, 0o644, content}})
 }
 
 // AppSHA256 is by what a simulated iPhone's ledger knows an app: the hash over the files of its directory.

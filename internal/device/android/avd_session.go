@@ -343,6 +343,9 @@ func (r *emulator) gone() bool {
 
 // stop asks the emulator to shut down, and ends it with all that it started when it does not.
 func (r *emulator) stop() {
+	if r.gone() {
+		return // its id may be another's by now
+	}
 	syscall.Kill(r.pid, syscall.SIGTERM)
 	patience := time.NewTimer(stopPatience)
 	defer patience.Stop()

@@ -21,10 +21,7 @@ const (
 	lastSystemPort  = 18999
 )
 
-const (
-	healthTimeout     = 5 * time.Second
-	newCommandTimeout = 5 * time.Minute // a session whose client is gone ends
-)
+const newCommandTimeout = 5 * time.Minute // a session whose client is gone ends
 
 // Endpoint implements device.Session.
 func (s *session) Endpoint(ctx context.Context) (device.Endpoint, error) {
@@ -71,42 +68,30 @@ func (s *session) capabilities() map[string]any {
 
 // ensureAppium makes s.server a running server that answers.
 func (s *session) ensureAppium(ctx context.Context, install *appium.Install) error {
-	if s.server != nil {
-		asking, cancel := context.WithTimeout(ctx, healthTimeout)
-		err := s.server.Healthy(asking)
-		cancel()
-		if err == nil {
-			return nil
+	server, err := install.Warm(ctx, s.server, s.log, func() (appium.Options, error) {
+		adbPath, err := s.d.fittingADB(ctx)
+		if err != nil {
+			return appium.Options{}, err
 		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("health of Appium of device %s: %w", s.serial, context.Cause(ctx))
+		home := filepath.Join(s.dir, "android-home")
+		if err := makeAndroidHome(home, adbPath); err != nil {
+			return appium.Options{}, device.Failf(qgjob.CauseHostFailed, "Appium's ANDROID_HOME %s cannot be made: %w", home, err)
 		}
-		s.log.Warn("Appium does not answer: it is started again", "error", err)
-		s.stopServer()
-	}
-	adbPath, err := s.d.fittingADB(ctx)
-	if err != nil {
-		return err
-	}
-	home := filepath.Join(s.dir, "android-home")
-	if err := makeAndroidHome(home, adbPath); err != nil {
-		return device.Failf(qgjob.CauseHostFailed, "Appium's ANDROID_HOME %s cannot be made: %w", home, err)
-	}
-	began := time.Now()
-	s.server, err = install.Start(ctx, appium.Options{
-		LogPath: filepath.Join(s.dir, "appium.log"),
-		TempDir: filepath.Join(s.dir, "tmp"),
-		Env: []string{
-			"ANDROID_HOME=" + home,
-			"ANDROID_SDK_ROOT=" + home,
-			"ANDROID_ADB_SERVER_PORT=" + strconv.Itoa(s.d.client.Port),
-		},
+		return appium.Options{
+			LogPath: filepath.Join(s.dir, "appium.log"),
+			TempDir: filepath.Join(s.dir, "tmp"),
+			Env: []string{
+				"ANDROID_HOME=" + home,
+				"ANDROID_SDK_ROOT=" + home,
+				"ANDROID_ADB_SERVER_PORT=" + strconv.Itoa(s.d.client.Port),
+			},
+		}, nil
 	})
-	if err != nil {
-		return err
+	if server != s.server { // sessions ended with the old one
+		s.kept = ""
 	}
-	s.log.Info("Appium started", "url", s.server.URL, "took", time.Since(began).Round(time.Millisecond))
-	return nil
+	s.server = server
+	return err
 }
 
 func (s *session) stopServer() {

@@ -77,7 +77,7 @@ func (s *session) awaitBoot(ctx context.Context, bound time.Duration, before str
 			}
 			err = fmt.Errorf("it has not been restarted")
 		}
-		if strings.Contains(s.serial, ":") {
+		if s.d.ensureServer(ctx) == nil && strings.Contains(s.serial, ":") { // it may have ended under us
 			s.d.connect(ctx, s.serial)
 		}
 		select {

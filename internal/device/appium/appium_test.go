@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,6 +190,35 @@ func TestKilledServerIsDone(t *testing.T) {
 	}
 	wantGone(t, s.PID())
 	s.Close()
+}
+
+// Whoever takes the port of a server that has ended is not that server.
+func TestEndedServerIsNotTakenForAnother(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	syscall.Kill(s.PID(), syscall.SIGKILL)
+	<-s.Done()
+	asked := make(chan string, 10)
+	other := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path
+		io.WriteString(w, `{"value":{"ready":true}}`)
+	}))
+	other.Listener.Close()
+	var err error
+	if other.Listener, err = net.Listen("tcp", strings.TrimPrefix(s.Direct(), "http://")); err != nil {
+		t.Skipf("another test took the port first: %v", err)
+	}
+	other.Start()
+	defer other.Close()
+	if err := s.Healthy(t.Context()); err == nil {
+		t.Error("a server that has ended is healthy")
+	}
+	if n, err := s.EndSessions(t.Context(), ""); err == nil {
+		t.Errorf("ended %d sessions", n)
+	}
+	if len(asked) > 0 {
+		t.Errorf("the other server was asked for %s", <-asked)
+	}
 }
 
 // A server that does not react to SIGTERM is killed.

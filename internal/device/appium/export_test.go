@@ -24,3 +24,6 @@ func OpenLog(path string, limit int64) (io.WriteCloser, error) {
 	l.limit = limit
 	return l, nil
 }
+
+// Direct is the process's own URL.
+func (s *Server) Direct() string { return s.direct }

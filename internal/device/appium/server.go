@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,6 +26,13 @@ const (
 	stopTimeout  = 10 * time.Second // from SIGTERM to SIGKILL
 	askTimeout   = 2 * time.Second  // of one question whether it is healthy
 	startTries   = 3                // another process may take the chosen port first
+)
+
+// Ports of servers. They are reserved: of two servers that find the same one free, the one that does not get it would take the other's answers
+// for its own.
+const (
+	firstPort = 20000
+	lastPort  = 20999
 )
 
 // Options of a server.
@@ -53,14 +61,19 @@ type Server struct {
 // or wraps the context's error; then no process is left.
 func (in *Install) Start(ctx context.Context, opts Options) (*Server, error) {
 	for try := 1; ; try++ {
-		port, err := freePort()
+		port, held, err := device.ReservePort(device.HostLockDir, firstPort, lastPort)
 		if err != nil {
-			return nil, device.Failf(qgjob.CauseHostFailed, "Appium cannot be started: %w", err)
+			return nil, err
 		}
 		s, err := in.start(ctx, opts, port)
 		if err == nil {
+			go func() {
+				<-s.done
+				held.Unlock()
+			}()
 			return s, nil
 		}
+		held.Unlock()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("start of Appium: %w", context.Cause(ctx))
 		}
@@ -68,6 +81,38 @@ func (in *Install) Start(ctx context.Context, opts Options) (*Server, error) {
 			return nil, device.Failf(qgjob.CauseAppiumDied, "Appium cannot be started (its log is %s): %w", opts.LogPath, err)
 		}
 	}
+}
+
+// healthTimeout bounds the question whether a warm server still answers.
+const healthTimeout = 5 * time.Second
+
+// Warm returns a server that answers: the one that runs (nil where none does), or, in its place, another one with the options, which are
+// made only then. With an error there is none, unless it is ctx that ended.
+func (in *Install) Warm(ctx context.Context, running *Server, log *slog.Logger, options func() (Options, error)) (*Server, error) {
+	if running != nil {
+		asking, cancel := context.WithTimeout(ctx, healthTimeout)
+		err := running.Healthy(asking)
+		cancel()
+		if err == nil {
+			return running, nil
+		}
+		if ctx.Err() != nil {
+			return running, fmt.Errorf("health of Appium: %w", context.Cause(ctx))
+		}
+		log.Warn("Appium does not answer: it is started again", "error", err)
+		running.Close()
+	}
+	opts, err := options()
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	s, err := in.Start(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	log.Info("Appium started", "url", s.URL, "took", time.Since(began).Round(time.Millisecond))
+	return s, nil
 }
 
 var errPortTaken = errors.New("the port was taken by another process")
@@ -155,6 +200,11 @@ func (s *Server) Close() {
 }
 
 func (s *Server) kill() {
+	select {
+	case <-s.done: // its id may be another's by now
+		return
+	default:
+	}
 	killGroup(s.process.Pid)
 	<-s.done
 }
@@ -224,7 +274,15 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 }
 
+// errEnded is the answer for a server that has ended, whose port may be another's by now.
+var errEnded = errors.New("the server has ended")
+
 func (s *Server) call(ctx context.Context, method, path string, value any) error {
+	select {
+	case <-s.done:
+		return errEnded
+	default:
+	}
 	req, err := http.NewRequestWithContext(ctx, method, s.direct+path, nil)
 	if err != nil {
 		return err
@@ -260,16 +318,6 @@ func (in *Install) env(extra []string) []string {
 		}
 	}
 	return append(env, extra...)
-}
-
-// freePort is a port of 127.0.0.1 that nobody listens on.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }
 
 // whyEnded reads the end of the log of a server that ended while it started.

@@ -3,7 +3,6 @@ package ios
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"time"
@@ -13,10 +12,7 @@ import (
 	"qgjob/internal/device/appium"
 )
 
-const (
-	healthTimeout     = 5 * time.Second
-	newCommandTimeout = 5 * time.Minute // a session whose client is gone ends
-)
+const newCommandTimeout = 5 * time.Minute // a session whose client is gone ends
 
 // Endpoint implements device.Session.
 func (s *session) Endpoint(ctx context.Context) (device.Endpoint, error) {
@@ -67,31 +63,14 @@ func (s *session) capabilities(ctx context.Context) map[string]any {
 }
 
 // ensureAppium makes s.server a running server that answers.
-func (s *session) ensureAppium(ctx context.Context, install *appium.Install) error {
-	if s.server != nil {
-		asking, cancel := context.WithTimeout(ctx, healthTimeout)
-		err := s.server.Healthy(asking)
-		cancel()
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("health of Appium of iPhone %s: %w", s.info.Serial, context.Cause(ctx))
-		}
-		s.log.Warn("Appium does not answer: it is started again", "error", err)
-		s.stopServer()
-	}
-	began := time.Now()
-	var err error
-	s.server, err = install.Start(ctx, appium.Options{
-		LogPath: filepath.Join(s.dir, "appium.log"), TempDir: filepath.Join(s.dir, "tmp"),
-		Env: []string{"PATH=" + s.d.opts.Path}, Before: s.before,
+func (s *session) ensureAppium(ctx context.Context, install *appium.Install) (err error) {
+	s.server, err = install.Warm(ctx, s.server, s.log, func() (appium.Options, error) {
+		return appium.Options{
+			LogPath: filepath.Join(s.dir, "appium.log"), TempDir: filepath.Join(s.dir, "tmp"),
+			Env: []string{"PATH=" + s.d.opts.Path}, Before: s.before,
+		}, nil
 	})
-	if err != nil {
-		return err
-	}
-	s.log.Info("Appium started", "url", s.server.URL, "took", time.Since(began).Round(time.Millisecond))
-	return nil
+	return err
 }
 
 // before readies the app for a session: a session that does not ask to keep the app's data finds it as newly installed, and starts it anew.

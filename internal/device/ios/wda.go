@@ -277,6 +277,9 @@ func (w *agent) call(ctx context.Context, method, path string, answer any) error
 
 // stop ends xcodebuild, and WebDriverAgent with it.
 func (w *agent) stop() {
+	if w.gone() {
+		return // its id may be another's by now
+	}
 	syscall.Kill(w.pid, syscall.SIGTERM)
 	patience := time.NewTimer(stopTimeout)
 	defer patience.Stop()
