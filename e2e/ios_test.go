@@ -125,3 +125,19 @@ func TestSimulatorDies(t *testing.T) {
 		t.Errorf("the last attempt ran on %s", last.DeviceID)
 	}
 }
+
+// An app that crashes under a test is told by its name, and spends the test's budget.
+func TestIPhoneAppCrashes(t *testing.T) {
+	t.Parallel()
+	udid := phonesim.NewUDID(false)
+	s := newIPhones(t, phonesim.IPhoneOptions{UDID: udid})
+	if err := s.mac.IPhone(udid).SetFault(phonesim.Fault{Kind: phonesim.FaultAppCrash, AfterCommands: 4}); err != nil {
+		t.Fatal(err)
+	}
+	s.apk = s.ipa
+	s.onMac(udid)
+	d := s.wantPassed(s.submit(s.project(nil), "tests/onboarding.spec.ts", "--allow-unmatched"))
+	if a := d.AttemptList[0]; a.Outcome != qgjob.OutcomeFailed || a.Cause != qgjob.CauseAppCrashed || d.TestFailures != 1 || d.InfraErrors != 0 {
+		t.Errorf("the first attempt ended as %s %s: %s; spent %d and %d", a.Outcome, a.Cause, a.Message, d.TestFailures, d.InfraErrors)
+	}
+}

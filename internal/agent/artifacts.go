@@ -143,6 +143,18 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	return errors.Join(errs...)
 }
 
+// gone asks a device whose log does not tell of crashes what became of the app.
+func (c *chronicle) gone(ctx context.Context) string {
+	witness, ok := c.session.(device.Witness)
+	if !ok {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, chronicleTime)
+	defer cancel()
+	words, _ := witness.Gone(ctx) // a device that does not tell is examined elsewhere
+	return words
+}
+
 // crash reads the device's log of an attempt for a crash of the app, as Android's runtime tells it, and returns its
 // words; "" when there was none.
 func crash(log, pkg string) string {

@@ -173,7 +173,11 @@ func (a *Agent) chronicle(ctx context.Context, at *attempt, seen *chronicle, dir
 	if result.Outcome != qgjob.OutcomeFailed && result.Outcome != qgjob.OutcomeTimedOut {
 		return
 	}
-	if words := crash(filepath.Join(dir, qgjob.ArtifactDeviceLog), seen.app); words != "" {
+	words := crash(filepath.Join(dir, qgjob.ArtifactDeviceLog), seen.app)
+	if words == "" {
+		words = seen.gone(ctx)
+	}
+	if words != "" {
 		result.Cause, result.Message = qgjob.CauseAppCrashed, "the app crashed: "+words+"; the test said: "+result.Message
 	}
 }

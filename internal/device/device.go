@@ -141,6 +141,12 @@ type Chronicler interface {
 	Screen(ctx context.Context, w io.Writer) error
 }
 
+// Witness is an optional interface of a Session whose device's log does not tell of crashes.
+type Witness interface {
+	// Gone says what became of the app that the last session launched when it does not run any more, and "" while it runs.
+	Gone(ctx context.Context) (words string, err error)
+}
+
 // Filmer is an optional interface of a Session.
 type Filmer interface {
 	// Film begins to record the screen. What hinders it says nothing of the device's health.

@@ -2,6 +2,7 @@ package phonesim
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,6 +42,9 @@ type Mac struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+
+	mu       sync.Mutex
+	programs map[string]context.CancelFunc // that run, by their request's id
 }
 
 // StartMac switches a Mac on.
@@ -52,7 +56,7 @@ func StartMac(o MacOptions) (*Mac, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulated Mac: %w", err)
 	}
-	m := &Mac{o: o, log: o.Logger, address: "http://" + listener.Addr().String(), served: make(chan struct{})}
+	m := &Mac{o: o, log: o.Logger, address: "http://" + listener.Addr().String(), served: make(chan struct{}), programs: map[string]context.CancelFunc{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, i := range o.IPhones {
 		m.iphones = append(m.iphones, newIPhone(i, filepath.Join(o.Dir, "devices", i.UDID, "data", "Containers"), o.Logger))
@@ -217,6 +221,7 @@ type macFrame struct {
 }
 
 type macRequest struct {
+	ID   string            `json:"id"`
 	Tool string            `json:"tool"`
 	Args []string          `json:"args"`
 	Dir  string            `json:"dir"`
@@ -229,10 +234,18 @@ var macEnvironment = []string{"USE_PORT", "MJPEG_SERVER_PORT", "DEVELOPER_DIR"}
 // handler lets programs run on the Mac, and other processes read the truth and break an iPhone:
 //
 //	POST /run             runs a program
+//	POST /interrupt/ID    interrupts it
 //	     /iphone/UDID/... an iPhone's Phone.Control
 func (m *Mac) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /run", m.run)
+	mux.HandleFunc("POST /interrupt/{id}", func(_ http.ResponseWriter, r *http.Request) {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if interrupt := m.programs[r.PathValue("id")]; interrupt != nil {
+			interrupt()
+		}
+	})
 	for _, d := range m.iphones {
 		mux.Handle("/iphone/"+d.o.UDID+"/", http.StripPrefix("/iphone/"+d.o.UDID, d.Control()))
 	}
@@ -250,6 +263,14 @@ func (m *Mac) run(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(m.ctx, cancel)()
+	m.mu.Lock()
+	m.programs[asked.ID] = cancel
+	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.programs, asked.ID)
+	}()
 	out := &frames{w: w}
 	c := &macCall{mac: m, ctx: ctx, args: asked.Args, env: asked.Env, dir: asked.Dir, stdout: out.stream(1), stderr: out.stream(2)}
 	code := macTools[asked.Tool](c)
@@ -291,7 +312,7 @@ func RunMacTool(ctx context.Context, args []string, env func(string) string, std
 	if err != nil {
 		return 0, err
 	}
-	asked := macRequest{Tool: args[1], Args: args[2:], Dir: dir, Env: map[string]string{}}
+	asked := macRequest{ID: rand.Text(), Tool: args[1], Args: args[2:], Dir: dir, Env: map[string]string{}}
 	for _, name := range macEnvironment {
 		asked.Env[name] = env(name)
 	}
@@ -299,7 +320,14 @@ func RunMacTool(ctx context.Context, args []string, env func(string) string, std
 	if err != nil {
 		return 0, err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, args[0]+"/run", strings.NewReader(string(body)))
+	// An interrupt reaches the Mac as such: the program ends in its own way, and soon.
+	interrupted := context.AfterFunc(ctx, func() {
+		if answer, err := http.Post(args[0]+"/interrupt/"+asked.ID, "", nil); err == nil {
+			answer.Body.Close()
+		}
+	})
+	defer interrupted()
+	request, err := http.NewRequest(http.MethodPost, args[0]+"/run", strings.NewReader(string(body)))
 	if err != nil {
 		return 0, err
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -172,17 +174,57 @@ func simctlContainer(c *macCall, d *iPhone) int {
 	return 0
 }
 
-// simctlIO is `simctl io UDID screenshot -`.
+// simctlIO is `simctl io UDID screenshot -`, and `recordVideo FILE`.
 func simctlIO(c *macCall, d *iPhone) int {
-	if c.args[0] != "screenshot" {
-		return c.fail(1, "Unrecognized operation: %s", strings.Join(c.args, " "))
+	switch {
+	case c.args[0] == "screenshot":
+		_, _ = c.stdout.Write(d.Screenshot()) // the program may be gone
+		return 0
+	case c.args[0] == "recordVideo" && len(c.args) > 1:
+		return recordVideo(c, d)
 	}
-	_, _ = c.stdout.Write(d.Screenshot()) // the program may be gone
-	return 0
+	return c.fail(1, "Unrecognized operation: %s", strings.Join(c.args, " "))
 }
 
-// simctlSpawn is `simctl spawn UDID log show --style compact --start TIME`, of which the time is what matters here.
+// recordVideo records until it is interrupted, and only then writes the file.
+func recordVideo(c *macCall, d *iPhone) int {
+	if d.faults.use(FaultNoRecorder) != nil {
+		return c.fail(1, "Error creating the video: Host recording is not supported in this configuration")
+	}
+	_, _ = io.WriteString(c.stderr, "Recording started\n") // the program may be gone
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		if d.offline() || !d.isBooted() {
+			return c.fail(1, "Error: the display is gone")
+		}
+		select {
+		case <-c.ctx.Done():
+			if d.offline() {
+				continue
+			}
+			if err := os.WriteFile(c.path(c.args[1]), []byte(video), 0o644); err != nil {
+				return c.fail(1, "%v", err)
+			}
+			return 0
+		case <-look.C:
+		}
+	}
+}
+
+// simctlSpawn is `simctl spawn UDID launchctl list`, and `log show --style compact --start TIME`, of which the time is what matters here.
 func simctlSpawn(c *macCall, d *iPhone) int {
+	if len(c.args) == 2 && c.args[0] == "launchctl" && c.args[1] == "list" {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		c.printf("PID\tStatus\tLabel\n")
+		for name, pid := range d.pids {
+			if _, ok := d.containers[name]; ok {
+				c.printf("%d\t0\tUIKitApplication:%s[1a2b][rb-legacy]\n", pid, name)
+			}
+		}
+		return 0
+	}
 	if len(c.args) < 2 || c.args[0] != "log" || c.args[1] != "show" {
 		return c.fail(2, "The operation couldn’t be completed. No such file or directory")
 	}

@@ -165,11 +165,11 @@ func (p *phone) uninstall(ctx context.Context, bundle string) error {
 	return p.refused("uninstall of "+bundle, p.devicectl(ctx, commandTimeout, nil, "device", "uninstall", "app", "--device", p.udid, bundle))
 }
 
-// stop finds the app's process by where its program lies.
-func (p *phone) stop(ctx context.Context, bundle string) error {
+// processes are known by where their program lies.
+func (p *phone) processes(ctx context.Context, bundle string) ([]string, error) {
 	at, err := p.where(ctx, bundle)
 	if err != nil || at == "" {
-		return err
+		return nil, err
 	}
 	var list struct {
 		Processes []struct {
@@ -178,13 +178,24 @@ func (p *phone) stop(ctx context.Context, bundle string) error {
 		} `json:"runningProcesses"`
 	}
 	if err := p.devicectl(ctx, commandTimeout, &list, "device", "info", "processes", "--device", p.udid); err != nil {
-		return p.refused("list of processes", err)
+		return nil, p.refused("list of processes", err)
 	}
+	var pids []string
 	for _, process := range list.Processes {
-		if !strings.HasPrefix(process.Executable, at) {
-			continue
+		if strings.HasPrefix(process.Executable, at) {
+			pids = append(pids, strconv.Itoa(process.PID))
 		}
-		err := p.devicectl(ctx, commandTimeout, nil, "device", "process", "terminate", "--device", p.udid, "--pid", strconv.Itoa(process.PID))
+	}
+	return pids, nil
+}
+
+func (p *phone) stop(ctx context.Context, bundle string) error {
+	pids, err := p.processes(ctx, bundle)
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		err := p.devicectl(ctx, commandTimeout, nil, "device", "process", "terminate", "--device", p.udid, "--pid", pid)
 		if _, ended := errors.AsType[*refusal](err); err != nil && !ended {
 			return err
 		}

@@ -269,6 +269,53 @@ func TestSessionsBeginAnew(t *testing.T) {
 	}
 }
 
+// An app that crashed in a session is told from one that runs, and from one that was never launched.
+func TestAppThatCrashed(t *testing.T) {
+	for _, o := range []phonesim.IPhoneOptions{{}, {Simulator: true, Booted: true}} {
+		t.Run(map[bool]string{true: "simulator", false: "iPhone"}[o.Simulator], func(t *testing.T) {
+			t.Parallel()
+			h := startMac(t, o)
+			apps := &builds{t: t, mac: h, of: map[string]string{}}
+			b := apps.build(phonesim.App{Label: "one"})
+			s := openDevice(t, h)
+			gone := func() string {
+				t.Helper()
+				words, err := s.(device.Witness).Gone(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return words
+			}
+			if _, err := s.Prepare(t.Context(), b); err != nil {
+				t.Fatal(err)
+			}
+			if words := gone(); words != "" {
+				t.Errorf("before any session: %s", words)
+			}
+			e, err := s.Endpoint(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := devicetest.OpenSession(t.Context(), e, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if words := gone(); words != "" {
+				t.Errorf("while it runs: %s", words)
+			}
+			if err := h.IPhone(h.udid).SetFault(phonesim.Fault{Kind: phonesim.FaultAppCrash}); err != nil {
+				t.Fatal(err)
+			}
+			if err := devicetest.Command(t.Context(), e, "DELETE", "/session/"+id, nil, nil); err != nil {
+				t.Fatal(err)
+			}
+			if words := gone(); !strings.Contains(words, testBundle) {
+				t.Errorf("after its crash: %q", words)
+			}
+		})
+	}
+}
+
 func TestBuildsThatCannotBeUnpacked(t *testing.T) {
 	dir := t.TempDir()
 	text := filepath.Join(dir, "text")

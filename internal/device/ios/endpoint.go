@@ -94,6 +94,7 @@ func (s *session) before(ctx context.Context, request []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.setLaunched(true)
 	for _, name := range []string{"appium:app", "appium:appPackage", "appium:appActivity", "appium:bundleId", "appium:forceAppLaunch"} {
 		delete(always, name)
 	}

@@ -209,6 +209,8 @@ func (b *builds) Hurt(trouble devicetest.Trouble) {
 		fault = phonesim.Fault{Kind: phonesim.FaultOffline}
 	case trouble.Hang:
 		fault = phonesim.Fault{Kind: phonesim.FaultHang}
+	case trouble.Blind:
+		fault = phonesim.Fault{Kind: phonesim.FaultNoRecorder}
 	}
 	if err := b.mac.IPhone(b.mac.udid).SetFault(fault); err != nil {
 		b.t.Fatal(err)

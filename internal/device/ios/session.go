@@ -32,6 +32,8 @@ type session struct {
 	closed bool
 	wda    *agent // nil while none was started
 	record record
+	// launched says that a session has launched the app since it was last prepared.
+	launched bool
 }
 
 // record is what is remembered across restarts of the worker: which build it put where.
@@ -46,6 +48,7 @@ var (
 	_ device.Session = (*session)(nil)
 	_ device.Holder  = (*session)(nil)
 	_ device.Healer  = (*session)(nil)
+	_ device.Witness = (*session)(nil)
 )
 
 func newSession(d *Driver, info device.Info, t target, held *device.Held) (*session, error) {
@@ -72,6 +75,7 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		return did, err
 	}
 	s.build = b
+	s.setLaunched(false)
 	at, err := s.t.where(ctx, b.Package)
 	if err != nil {
 		return did, err
@@ -187,6 +191,7 @@ func (s *session) Release(ctx context.Context) error {
 	if bundle == "" || s.dormant() && wda == nil {
 		return nil
 	}
+	s.setLaunched(false)
 	return s.t.stop(ctx, bundle)
 }
 
@@ -232,6 +237,30 @@ func (s *session) Heal(ctx context.Context, rung int) (did string, err error) {
 		return "restarted it", s.t.restart(ctx)
 	}
 	return "", device.Failf(qgjob.CauseHostFailed, "there is no rung %d to mend iPhone %s", rung, s.info.Serial)
+}
+
+// Gone implements device.Witness. WebDriverAgent leaves the app running when its session ends.
+func (s *session) Gone(ctx context.Context) (string, error) {
+	if err := s.use(); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	launched, bundle := s.launched, s.record.Bundle
+	s.mu.Unlock()
+	if !launched {
+		return "", nil
+	}
+	pids, err := s.t.processes(ctx, bundle)
+	if err != nil || len(pids) > 0 {
+		return "", err
+	}
+	return bundle + " does not run any more", nil
+}
+
+func (s *session) setLaunched(launched bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.launched = launched
 }
 
 func (s *session) known() record {

@@ -27,6 +27,8 @@ type target interface {
 	// install installs an app's directory, or an IPA.
 	install(ctx context.Context, bundle, app string) error
 	uninstall(ctx context.Context, bundle string) error
+	// processes are those of an app.
+	processes(ctx context.Context, bundle string) (pids []string, err error)
 	// stop ends an app, whether or not it runs.
 	stop(ctx context.Context, bundle string) error
 	// clear removes an app's data; cleared is false where the device does not allow it.
@@ -159,6 +161,22 @@ func (s *simulator) stop(ctx context.Context, bundle string) error {
 		return nil // it did not run
 	}
 	return err
+}
+
+// processes reads launchctl's list of a simulator: PID, status and label, which for an app is UIKitApplication:BUNDLE[...].
+func (s *simulator) processes(ctx context.Context, bundle string) ([]string, error) {
+	out, err := s.simctl(ctx, "spawn", "launchctl", "list")
+	if err != nil {
+		return nil, s.refused("list of processes", err)
+	}
+	var pids []string
+	for line := range strings.Lines(out) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && fields[0] != "-" && strings.HasPrefix(fields[2], "UIKitApplication:"+bundle+"[") {
+			pids = append(pids, fields[0])
+		}
+	}
+	return pids, nil
 }
 
 // dataDirs are what iOS makes for an app's data.

@@ -1,0 +1,141 @@
+package ios
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"qgjob"
+	"qgjob/internal/device"
+)
+
+const (
+	filmStart = 5 * time.Second  // until simctl says that it records
+	filmStop  = 10 * time.Second // from the interrupt to the end of a recording, which writes its index
+	filmName  = "video-01.mp4"   // a simulator's recording is one file
+)
+
+var _ device.Filmer = (*simulatorSession)(nil)
+
+// film is a recording of a simulator's screen by simctl.
+type film struct {
+	udid   string
+	dir    string // of this host, with the recording
+	cmd    *exec.Cmd
+	output firstWords
+	done   chan struct{} // closed when nothing is recorded any more
+	err    error         // valid then
+}
+
+// firstWords is a program's output, and says when it begins. simctl announces that it records; an interrupt before that leaves no recording.
+type firstWords struct {
+	text  bytes.Buffer  // complete when the program has ended
+	begun chan struct{} // closed by the first words
+	once  sync.Once
+}
+
+func (w *firstWords) Write(b []byte) (int, error) {
+	defer w.once.Do(func() { close(w.begun) })
+	return w.text.Write(b)
+}
+
+// Film implements device.Filmer.
+func (s *simulatorSession) Film(ctx context.Context) (device.Film, error) {
+	if err := s.use(); err != nil {
+		return nil, err
+	}
+	xcrun, err := s.simulator.find("xcrun")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "qgjob-film-")
+	if err != nil {
+		return nil, device.Failf(qgjob.CauseHostFailed, "there is no place for a recording: %w", err)
+	}
+	f := &film{udid: s.simulator.udid, dir: dir, done: make(chan struct{}), output: firstWords{begun: make(chan struct{})}}
+	read, write, err := os.Pipe()
+	if err == nil {
+		f.cmd = device.LifelineCommand(xcrun, "simctl", "io", f.udid, "recordVideo", "--codec=h264", "--force", filepath.Join(dir, filmName))
+		f.cmd.Env, f.cmd.ExtraFiles = s.simulator.environment(), []*os.File{read}
+		f.cmd.Stdout, f.cmd.Stderr = &f.output, &f.output
+		err = errors.Join(f.cmd.Start(), read.Close())
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, device.Failf(qgjob.CauseHostFailed, "the recording of simulator %s cannot be started: %w", f.udid, err)
+	}
+	go func() {
+		defer close(f.done)
+		defer write.Close()
+		f.err = f.cmd.Wait()
+		syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL) // the watcher
+	}()
+	late := time.NewTimer(filmStart)
+	defer late.Stop()
+	select {
+	case <-f.output.begun:
+	case <-f.done:
+	case <-late.C:
+	case <-ctx.Done():
+	}
+	return f, nil
+}
+
+// End implements device.Film.
+func (f *film) End(ctx context.Context, dir string) error {
+	defer os.RemoveAll(f.dir)
+	early := f.ended()
+	f.cmd.Process.Signal(syscall.SIGINT)
+	patience, cancel := context.WithTimeout(ctx, filmStop)
+	defer cancel()
+	select {
+	case <-f.done:
+	case <-patience.Done():
+		syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL)
+		<-f.done
+		return device.Failf(qgjob.CauseHostFailed, "the recording of simulator %s does not end", f.udid)
+	}
+	if early || f.err != nil {
+		return device.Failf(qgjob.CauseHostFailed, "simulator %s does not record its screen: %s (%w)", f.udid, strings.TrimSpace(f.output.text.String()), errors.Join(f.err))
+	}
+	if dir == "" {
+		return nil
+	}
+	return move(filepath.Join(f.dir, filmName), filepath.Join(dir, filmName))
+}
+
+// ended says whether the recording ended by itself.
+func (f *film) ended() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// move moves a file, also to another disk.
+func move(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	_, err = out.ReadFrom(in)
+	return errors.Join(err, out.Close())
+}
