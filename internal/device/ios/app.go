@@ -16,13 +16,14 @@ import (
 // maxUnpacked is far beyond what apps have; more is damage.
 const maxUnpacked = 16 << 30
 
-// unpack makes a build what Xcode's programs take: an IPA by a name that says so, or the directory of an app for a simulator.
-func unpack(build string, simulator bool) (app string, remove func(), err error) {
-	dir, err := os.MkdirTemp("", "qgjob-app-")
-	if err != nil {
+// unpack makes a build what Xcode's programs take: an IPA by a name that says so, or the directory of an app for a simulator. What
+// it makes is in dir, in the place of what is there.
+func unpack(build, dir string, simulator bool) (app string, remove func(), err error) {
+	remove = func() { os.RemoveAll(dir) }
+	remove()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", nil, device.Failf(qgjob.CauseHostFailed, "the build cannot be unpacked: %w", err)
 	}
-	remove = func() { os.RemoveAll(dir) }
 	if simulator {
 		app, err = unzip(build, dir)
 	} else {

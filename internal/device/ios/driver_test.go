@@ -1,6 +1,8 @@
 package ios
 
 import (
+	"archive/zip"
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -322,10 +324,23 @@ func TestBuildsThatCannotBeUnpacked(t *testing.T) {
 	if err := os.WriteFile(text, []byte("no archive"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := unpack(text, true); device.CauseOf(err) != qgjob.CauseBadBuild {
-		t.Errorf("no archive: %v", err)
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	if _, err := z.Create("../../outside"); err != nil {
+		t.Fatal(err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(os.TempDir(), "qgjob-app-*", "text")); len(left) > 0 {
-		t.Errorf("left %q", left)
+	z.Close()
+	outside := filepath.Join(dir, "outside.zip")
+	if err := os.WriteFile(outside, b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	into := filepath.Join(dir, "app")
+	for _, build := range []string{text, outside} {
+		if _, _, err := unpack(build, into, true); device.CauseOf(err) != qgjob.CauseBadBuild {
+			t.Errorf("%s: %v", build, err)
+		}
+		if _, err := os.Stat(into); err == nil {
+			t.Errorf("%s left something", build)
+		}
 	}
 }

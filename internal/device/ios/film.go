@@ -55,8 +55,8 @@ func (s *simulatorSession) Film(ctx context.Context) (device.Film, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "qgjob-film-")
-	if err != nil {
+	dir := filepath.Join(s.dir, "film") // with what a worker left that died
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "there is no place for a recording: %w", err)
 	}
 	f := &film{udid: s.simulator.udid, dir: dir, done: make(chan struct{}), output: firstWords{begun: make(chan struct{})}}

@@ -103,7 +103,7 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 
 // install puts a build in the place of what is there, and remembers where it is.
 func (s *session) install(ctx context.Context, b device.Build, there bool) error {
-	app, remove, err := unpack(b.Path, s.info.Kind == qgjob.TargetEmulator)
+	app, remove, err := unpack(b.Path, filepath.Join(s.dir, "app"), s.info.Kind == qgjob.TargetEmulator)
 	if err != nil {
 		return err
 	}
