@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -111,6 +112,10 @@ type openServer struct {
 }
 
 // open takes address, data directory and database, in the order in which a second server would notice.
+// heapGrowth is by how much of its size, in percent, a server's heap grows before garbage is collected. What a server keeps is small, whatever its queue
+// holds: bench/README.md has its memory, and what a lower figure costs.
+const heapGrowth = 400
+
 func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServer, err error) {
 	s := &openServer{}
 	defer func() {
@@ -118,6 +123,9 @@ func (o *serverOptions) open(ctx context.Context, log *slog.Logger) (_ *openServ
 			err = errors.Join(err, s.close())
 		}
 	}()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(heapGrowth)
+	}
 	tokens, err := o.tokens()
 	if err != nil {
 		return nil, err
