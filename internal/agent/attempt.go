@@ -31,7 +31,7 @@ type attempt struct {
 	api.Assignment
 	slot     *slot
 	kind     qgjob.Target    // of the device
-	platform string          // of the device; of a cloud, which has all, empty
+	platform string          // of the device
 	ctx      context.Context // ends with the reason to stop
 	cancel   context.CancelCauseFunc
 	lease    time.Time // by the wall clock, until which the server is known to keep the lease

@@ -34,7 +34,6 @@ type iPhone struct {
 
 	containers map[string]containers // by bundle id; guarded by the phone's lock
 	booted     bool                  // guarded by the phone's lock
-	started    time.Time             // guarded by the phone's lock: when it was booted
 }
 
 // containers are where an app and its data are.
@@ -49,7 +48,7 @@ func newIPhone(o IPhoneOptions, root string, log *slog.Logger) *iPhone {
 	o.OSVersion = cmp.Or(o.OSVersion, "18.2")
 	p := newPhone(Options{Serial: o.UDID, Model: o.Model, OSVersion: o.OSVersion, InstallTime: o.InstallTime, Logger: log}.withDefaults())
 	p.ios = true
-	return &iPhone{Phone: p, o: o, root: root, containers: map[string]containers{}, booted: o.Booted || !o.Simulator, started: time.Now()}
+	return &iPhone{Phone: p, o: o, root: root, containers: map[string]containers{}, booted: o.Booted || !o.Simulator}
 }
 
 func (d *iPhone) isBooted() bool {
@@ -67,7 +66,7 @@ func (d *iPhone) boot() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.booted, d.started = true, time.Now()
+	d.booted = true
 	return nil
 }
 
@@ -86,7 +85,7 @@ func (d *iPhone) restart() {
 	d.shutDown("the iPhone was restarted")
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.booted, d.started = true, time.Now()
+	d.booted = true
 	d.ledger.record(time.Now(), Entry{Kind: EntryReboot})
 }
 

@@ -39,13 +39,11 @@ func sessionCommands() map[string]uiaCommand {
 		"GET " + session + "/appium/element/{element}/first_visible":       onElement(uiaFirstVisible),
 		"POST " + session + "/appium/element/{element}/scroll_to/{target}": nothing,
 
-		"GET " + session + "/source": func(r *uiaRequest) (any, error) { return r.tree().source(), nil },
-		"GET " + session + "/screenshot": func(r *uiaRequest) (any, error) {
-			return base64.StdEncoding.EncodeToString(r.phone.tree(r.now, false).screenshot()), nil
-		},
-		"POST " + session + "/keys":    uiaKeys,
-		"POST " + session + "/actions": uiaActions,
-		"POST " + session + "/back":    func(r *uiaRequest) (any, error) { r.phone.pressKeyCode(keyBack, r.now); return nil, nil },
+		"GET " + session + "/source":     func(r *uiaRequest) (any, error) { return r.tree().source(), nil },
+		"GET " + session + "/screenshot": uiaScreenshot,
+		"POST " + session + "/keys":      uiaKeys,
+		"POST " + session + "/actions":   uiaActions,
+		"POST " + session + "/back":      func(r *uiaRequest) (any, error) { r.phone.pressKeyCode(keyBack, r.now); return nil, nil },
 
 		"GET " + session + "/orientation":             func(r *uiaRequest) (any, error) { return r.phone.orientation, nil },
 		"POST " + session + "/orientation":            uiaSetOrientation,
@@ -230,6 +228,10 @@ func uiaAttribute(r *uiaRequest, n *node) (any, error) {
 		return nil, invalidArgument(fmt.Sprintf("'%s' attribute is unknown for the element", name))
 	}
 	return value, nil
+}
+
+func uiaScreenshot(r *uiaRequest) (any, error) {
+	return base64.StdEncoding.EncodeToString(r.phone.tree(r.now, false).screenshot()), nil
 }
 
 func uiaElementScreenshot(r *uiaRequest) (any, error) {

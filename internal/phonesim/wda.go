@@ -1,7 +1,6 @@
 package phonesim
 
 import (
-	"context"
 	"encoding/base64"
 	"net"
 	"net/http"
@@ -54,7 +53,7 @@ func (d *iPhone) wdaHandler(i *instrumentation) http.Handler {
 	}
 	handle("GET /status", status, false)
 	handle("POST /session", d.wdaOpenSession, false)
-	handle("GET /screenshot", wdaScreenshot, false)
+	handle("GET /screenshot", uiaScreenshot, false)
 	for pattern, run := range d.wdaCommands() {
 		handle(pattern, run, true)
 	}
@@ -63,17 +62,10 @@ func (d *iPhone) wdaHandler(i *instrumentation) http.Handler {
 		return nil, &driverError{http.StatusNotFound, "unknown command", "Unhandled endpoint: " + r.http.URL.Path}
 	}, false)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithCancel(r.Context())
-		defer cancel()
-		if !d.faults.waitWhileHung(ctx) {
-			return
+		if d.faults.waitWhileHung(r.Context()) {
+			mux.ServeHTTP(w, r)
 		}
-		mux.ServeHTTP(w, r)
 	})
-}
-
-func wdaScreenshot(r *uiaRequest) (any, error) {
-	return base64.StdEncoding.EncodeToString(r.phone.tree(r.now, false).screenshot()), nil
 }
 
 // wdaOpenSession opens a session, and starts the app that it is for; without one it is for what is in front.
@@ -114,9 +106,7 @@ func (d *iPhone) wdaCommands() map[string]uiaCommand {
 		}
 	}
 	for pattern, run := range map[string]uiaCommand{
-		"GET " + session + "/screenshot": wdaScreenshot,
-		"GET " + element + "/text":       text,
-		"GET " + element + "/name":       onElement(func(_ *uiaRequest, n *node) (any, error) { return n.class, nil }),
+		"GET " + element + "/text": text,
 		"GET " + session + "/source": func(r *uiaRequest) (any, error) {
 			return r.tree().xcuiSource(), nil
 		},

@@ -15,6 +15,7 @@ type submitCall struct {
 	run     qgjob.Run // when created
 	known   string    // id of the run that the key names, when not created
 	created bool
+	key     buildKey // what knownBuilds looked up for it
 }
 
 var submits = &step{order: submitStep, reads: submitReads, run: runSubmits}
@@ -160,7 +161,7 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]bui
 			return nil
 		}
 	}
-	build, ok := builds[sub.buildKey()]
+	build, ok := builds[sub.key]
 	if !ok && sub.BuildSHA256 != newestBuild {
 		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
 	}
@@ -253,10 +254,6 @@ func (c *submitCall) platform() string {
 	return platform
 }
 
-func (c *submitCall) buildKey() buildKey {
-	return buildKey{newestOf{appVersion{c.OrgID, c.AppVersionID}, c.platform()}, c.BuildSHA256}
-}
-
 // require lets the jobs of a submission ask for what its build needs: an iOS build for iOS devices, an IPA for iPhones and not for
 // simulators, and none for devices whose system is known to be too old.
 func (c *submitCall) require(build builtFor) error {
@@ -296,7 +293,8 @@ func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]built
 	var newest, named [][]any
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
-		key := sub.buildKey()
+		sub.key = buildKey{newestOf{appVersion{sub.OrgID, sub.AppVersionID}, sub.platform()}, sub.BuildSHA256}
+		key := sub.key
 		kept, known := t.b.builds[key.newestOf]
 		switch {
 		case asked[key]:

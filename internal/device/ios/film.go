@@ -103,12 +103,12 @@ func (f *film) End(ctx context.Context, dir string) error {
 		return device.Failf(qgjob.CauseHostFailed, "the recording of simulator %s does not end", f.udid)
 	}
 	if early || f.err != nil {
-		return device.Failf(qgjob.CauseHostFailed, "simulator %s does not record its screen: %s (%w)", f.udid, strings.TrimSpace(f.output.text.String()), errors.Join(f.err))
+		return device.Failf(qgjob.CauseHostFailed, "simulator %s does not record its screen: %s", f.udid, strings.TrimSpace(f.output.text.String()))
 	}
 	if dir == "" {
 		return nil
 	}
-	return move(filepath.Join(f.dir, filmName), filepath.Join(dir, filmName))
+	return os.Rename(filepath.Join(f.dir, filmName), filepath.Join(dir, filmName)) // both are in the worker's data directory
 }
 
 // ended says whether the recording ended by itself.
@@ -119,23 +119,4 @@ func (f *film) ended() bool {
 	default:
 		return false
 	}
-}
-
-// move moves a file, also to another disk.
-func move(from, to string) error {
-	err := os.Rename(from, to)
-	if !errors.Is(err, syscall.EXDEV) {
-		return err
-	}
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	_, err = out.ReadFrom(in)
-	return errors.Join(err, out.Close())
 }

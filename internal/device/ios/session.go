@@ -2,7 +2,6 @@ package ios
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -299,5 +298,3 @@ func (s *session) use() error {
 	}
 	return nil
 }
-
-var errNoStatus = errors.New("it does not answer")

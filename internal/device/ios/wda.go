@@ -3,6 +3,7 @@ package ios
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -252,6 +253,8 @@ func (w *agent) endSession(ctx context.Context) error {
 
 // wdaClient keeps no connections: an answer must come from the process that runs now.
 var wdaClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
+var errNoStatus = errors.New("it does not answer")
 
 func (w *agent) call(ctx context.Context, method, path string, answer any) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, statusTimeout, errNoStatus)
