@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 	"time"
 
 	"qgjob/internal/device"
@@ -19,11 +18,9 @@ import (
 // adbServer is an adb server of our own for simulated phones. It looks for nothing: no USB, no emulators, no
 // network discovery, so that it meets only what it is told to connect to.
 type adbServer struct {
-	port     int
-	cmd      *exec.Cmd
-	lifeline *os.File // its end ends the server, however this process dies
-	exited   chan struct{}
-	output   bytes.Buffer // read after exited
+	port    int
+	process *device.Process
+	output  bytes.Buffer // read after the process has ended
 }
 
 // adbStart is how long an adb server may take to answer.
@@ -38,33 +35,21 @@ func startADB(ctx context.Context, home string) (_ *adbServer, err error) {
 	if err != nil {
 		return nil, exitf(exitInfrastructure, "simulated phones need adb, which is not on the PATH: install it (Debian, Ubuntu: apt install adb; macOS: brew install android-platform-tools)")
 	}
-	s := &adbServer{exited: make(chan struct{})}
+	s := &adbServer{}
 	if s.port, err = freePort(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, err
 	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	s.lifeline = write
 	// In a process group of its own: Ctrl-C is for qgjob, and adb ends last.
-	s.cmd = device.LifelineCommand(path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
-	s.cmd.Env = append(os.Environ(), "HOME="+home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
-	s.cmd.Dir = home
-	s.cmd.ExtraFiles = []*os.File{read}
-	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
-	err = s.cmd.Start()
-	read.Close()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("adb server: %w", err), write.Close())
+	cmd := device.LifelineCommand(path, "-P", strconv.Itoa(s.port), "nodaemon", "server")
+	cmd.Env = append(os.Environ(), "HOME="+home, "ADB_USB=0", "ADB_EMU=0", "ADB_MDNS=0", "ADB_LOCAL_TRANSPORT_MAX_PORT=5553")
+	cmd.Dir = home
+	cmd.Stdout, cmd.Stderr = &s.output, &s.output
+	if s.process, err = device.StartProcess(cmd); err != nil {
+		return nil, fmt.Errorf("adb server: %w", err)
 	}
-	go func() {
-		defer close(s.exited)
-		_ = s.cmd.Wait() // killed by close, or see answers
-	}()
 	if err := s.answers(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -84,7 +69,7 @@ func (s *adbServer) answers(ctx context.Context) error {
 			return nil
 		}
 		select {
-		case <-s.exited:
+		case <-s.process.Done():
 			return exitf(exitInfrastructure, "the adb server for simulated phones ended: %s", oneLine(s.output.String()))
 		case <-ctx.Done():
 			return exitf(exitInfrastructure, "the adb server for simulated phones does not answer: %v", err)
@@ -96,14 +81,10 @@ func (s *adbServer) answers(ctx context.Context) error {
 // close ends the server and what it started. It is there for nobody else. Had it died, adb itself has started
 // another on its port for whoever asked next: that one ends, too.
 func (s *adbServer) close() error {
-	err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL)
-	if errors.Is(err, syscall.ESRCH) {
-		err = nil
-	}
-	<-s.exited
+	s.process.Kill()
 	asking, cancel := context.WithTimeout(context.Background(), adbStop)
 	defer cancel()
-	return errors.Join(err, s.lifeline.Close(), adb.Client{Port: s.port}.Stop(asking))
+	return adb.Client{Port: s.port}.Stop(asking)
 }
 
 // freePort finds a port of the loopback interface that nobody uses now.

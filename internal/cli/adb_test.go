@@ -19,10 +19,10 @@ func TestNoADBServerIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(-s.cmd.Process.Pid, syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(-s.process.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	<-s.exited
+	<-s.process.Done()
 	client := adb.Client{Port: s.port}
 	if err := client.Start(t.Context(), path); err != nil {
 		t.Fatal(err)

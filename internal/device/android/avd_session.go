@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"qgjob"
@@ -49,10 +48,9 @@ var (
 // emulator is a running process. Its port is its session's until that knows of its end: the serial is made of
 // the port, and what still asks for a dead emulator must not reach another's.
 type emulator struct {
+	*device.Process
 	serial string
-	pid    int
 	port   *device.Held
-	exited chan struct{} // closed when nothing of it is left
 }
 
 // serial is what adb calls the emulator, "" while it is not running.
@@ -103,7 +101,7 @@ func (s *avdSession) Check(ctx context.Context) error {
 	if inner == nil {
 		return nil
 	}
-	if running.gone() {
+	if running.Gone() {
 		return s.ended()
 	}
 	return inner.Check(ctx)
@@ -125,7 +123,7 @@ func (s *avdSession) releaseBy(release func(*session) error) error {
 	if inner == nil {
 		return nil
 	}
-	if s.running.gone() {
+	if s.running.Gone() {
 		s.stop() // the next job boots it again
 		return nil
 	}
@@ -187,7 +185,7 @@ func (s *avdSession) boot(ctx context.Context) (*session, error) {
 	}
 	running, inner := s.running, s.inner
 	s.mu.Unlock()
-	if inner != nil && !running.gone() {
+	if inner != nil && !running.Gone() {
 		return inner, nil
 	}
 	s.stop()
@@ -241,7 +239,7 @@ func (s *avdSession) awaitBoot(ctx context.Context, running *emulator) error {
 		}
 		select {
 		case <-look.C:
-		case <-running.exited:
+		case <-running.Done():
 			return s.e.bootFailure(s.name, "ended instead of booting: %s", s.e.lastOutput(s.name))
 		case <-ctx.Done():
 			if errors.Is(context.Cause(ctx), errBootTime) {
@@ -282,7 +280,7 @@ func (s *avdSession) stop() {
 	if running == nil {
 		return
 	}
-	running.stop()
+	running.Stop(stopPatience)
 	running.port.Unlock()
 	s.mu.Lock()
 	s.running = nil
@@ -308,53 +306,16 @@ func (e *Emulators) start(name string) (*emulator, error) {
 		return fail(err)
 	}
 	defer output.Close() // the process has its own
-	read, write, err := os.Pipe()
+	cmd := device.LifelineCommand(e.sdk.emulator, "-avd", name, "-port", fmt.Sprint(port), "-no-window", "-no-audio", "-no-boot-anim", "-no-snapshot-save")
+	cmd.Env = e.sdk.env(e.phones.client.Port)
+	cmd.Stdout, cmd.Stderr = output, output
+	process, err := device.StartProcess(cmd)
 	if err != nil {
 		return fail(err)
 	}
-	defer read.Close()
-	cmd := device.LifelineCommand(e.sdk.emulator, "-avd", name, "-port", fmt.Sprint(port), "-no-window", "-no-audio", "-no-boot-anim", "-no-snapshot-save")
-	cmd.Env = e.sdk.env(e.phones.client.Port)
-	cmd.ExtraFiles = []*os.File{read}
-	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		write.Close()
-		return fail(err)
-	}
-	r := &emulator{serial: fmt.Sprintf("emulator-%d", port), pid: cmd.Process.Pid, port: held, exited: make(chan struct{})}
-	go func() {
-		defer close(r.exited)
-		cmd.Wait()                            // how it ended is in its log
-		syscall.Kill(-r.pid, syscall.SIGKILL) // what it started, and the watcher
-		write.Close()
-	}()
+	r := &emulator{Process: process, serial: fmt.Sprintf("emulator-%d", port), port: held}
 	e.log.Info("emulator starts", "avd", name, "serial", r.serial)
 	return r, nil
-}
-
-func (r *emulator) gone() bool {
-	select {
-	case <-r.exited:
-		return true
-	default:
-		return false
-	}
-}
-
-// stop asks the emulator to shut down, and ends it with all that it started when it does not.
-func (r *emulator) stop() {
-	if r.gone() {
-		return // its id may be another's by now
-	}
-	syscall.Kill(r.pid, syscall.SIGTERM)
-	patience := time.NewTimer(stopPatience)
-	defer patience.Stop()
-	select {
-	case <-r.exited:
-	case <-patience.C:
-		syscall.Kill(-r.pid, syscall.SIGKILL)
-		<-r.exited
-	}
 }
 
 // lastOutput is the end of what an emulator said.

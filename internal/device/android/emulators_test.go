@@ -129,7 +129,7 @@ func TestEmulatorSuite(t *testing.T) {
 			ServerGone: func(s device.Session) func() bool {
 				appium, emulator := s.(*avdSession).inner.server.PID(), s.(*avdSession).running
 				return func() bool {
-					return devicetest.GroupGone(appium) && (s.(*avdSession).running == emulator || devicetest.GroupGone(emulator.pid))
+					return devicetest.GroupGone(appium) && (s.(*avdSession).running == emulator || devicetest.GroupGone(emulator.PID))
 				}
 			},
 		}
@@ -251,7 +251,7 @@ func TestEmulatorsRunWhileTheyAreNeeded(t *testing.T) {
 		if err := s.Release(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		devicetest.Eventually(t, 20*time.Second, "the emulator without work is stopped", func() bool { return devicetest.GroupGone(running.pid) })
+		devicetest.Eventually(t, 20*time.Second, "the emulator without work is stopped", func() bool { return devicetest.GroupGone(running.PID) })
 		if err := s.Check(t.Context()); err != nil {
 			t.Errorf("an emulator that was stopped: %v", err)
 		}
@@ -335,8 +335,8 @@ func TestEmulatorThatDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := s.running
-	syscall.Kill(-dead.pid, syscall.SIGKILL)
-	<-dead.exited
+	syscall.Kill(-dead.PID, syscall.SIGKILL)
+	<-dead.Done()
 	if err := s.Check(t.Context()); device.CauseOf(err) != qgjob.CauseDeviceOffline || !strings.Contains(err.Error(), "has ended") {
 		t.Errorf("check: %v", err)
 	}
@@ -362,8 +362,8 @@ func TestEmulatorThatDiedIsNotTakenForAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := busy.running
-	syscall.Kill(-dead.pid, syscall.SIGKILL)
-	<-dead.exited
+	syscall.Kill(-dead.PID, syscall.SIGKILL)
+	<-dead.Done()
 	other := openAVD(t, h.emulators(t), h.opts.AVDs[1])
 	if _, err := other.Prepare(t.Context(), b); err != nil {
 		t.Fatal(err)

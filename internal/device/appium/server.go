@@ -13,7 +13,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"qgjob"
@@ -52,7 +51,7 @@ type Server struct {
 
 	direct  string // the process's own URL
 	front   *front
-	process *os.Process
+	process *device.Process
 	done    chan struct{}
 	http    *http.Client
 }
@@ -146,7 +145,8 @@ func (in *Install) start(ctx context.Context, opts Options, port int) (*Server, 
 		return nil, err
 	}
 	if err := s.ready(ctx); err != nil {
-		s.kill()
+		s.process.Kill()
+		<-s.done
 		return nil, err
 	}
 	return s, nil
@@ -154,11 +154,6 @@ func (in *Install) start(ctx context.Context, opts Options, port int) (*Server, 
 
 // run starts the process and the goroutine that waits for its end.
 func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer r.Close()
 	cmd := device.LifelineCommand(in.node, in.entry(), "server",
 		"--address", "127.0.0.1", "--port", strconv.Itoa(port),
 		"--session-override", // a session that a test left open must not hold the device against the next
@@ -167,19 +162,16 @@ func (s *Server) run(in *Install, port int, opts Options, log *logFile) error {
 		"--log-timestamp", "--log-no-colors", "--log-level", "debug")
 	cmd.Dir = opts.TempDir
 	cmd.Env = append(in.env(opts.Env), "APPIUM_TMP_DIR="+opts.TempDir) // it makes a directory before it reads --tmp
-	cmd.ExtraFiles = []*os.File{r}
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		w.Close()
+	process, err := device.StartProcess(cmd)
+	if err != nil {
 		return err
 	}
-	s.process = cmd.Process
+	s.process = process
 	go func() {
 		defer close(s.done)
 		defer log.Close()
-		cmd.Wait()                 // how it ended is in the log
-		killGroup(cmd.Process.Pid) // its adb commands, and the watcher, which has kept the group's id from being used again
-		w.Close()
+		<-process.Done() // how it ended is in the log
 		s.front.close()
 	}()
 	return nil
@@ -191,21 +183,7 @@ func (s *Server) Done() <-chan struct{} { return s.done }
 // Close asks the server to end its sessions and itself, and kills it with its process group when it has
 // not after ten seconds. It returns when nothing is left, and is idempotent.
 func (s *Server) Close() {
-	s.process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.done:
-	case <-time.After(stopTimeout):
-		s.kill()
-	}
-}
-
-func (s *Server) kill() {
-	select {
-	case <-s.done: // its id may be another's by now
-		return
-	default:
-	}
-	killGroup(s.process.Pid)
+	s.process.Stop(stopTimeout)
 	<-s.done
 }
 
@@ -334,4 +312,4 @@ func (s *Server) whyEnded() error {
 }
 
 // PID is the id of the server's process and of its process group.
-func (s *Server) PID() int { return s.process.Pid }
+func (s *Server) PID() int { return s.process.PID }

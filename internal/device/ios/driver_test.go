@@ -224,8 +224,8 @@ func TestWebDriverAgentThatDies(t *testing.T) {
 			t.Fatal(err)
 		}
 		wda := s.wda
-		syscall.Kill(-wda.pid, syscall.SIGKILL)
-		<-wda.exited
+		syscall.Kill(-wda.PID, syscall.SIGKILL)
+		<-wda.Done()
 		if err := s.Check(t.Context()); device.CauseOf(err) != qgjob.CauseSessionDied {
 			t.Errorf("check: %v", err)
 		}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -26,12 +25,10 @@ var _ device.Filmer = (*simulatorSession)(nil)
 
 // film is a recording of a simulator's screen by simctl.
 type film struct {
+	*device.Process
 	udid   string
 	dir    string // of this host, with the recording
-	cmd    *exec.Cmd
 	output firstWords
-	done   chan struct{} // closed when nothing is recorded any more
-	err    error         // valid then
 }
 
 // firstWords is a program's output, and says when it begins. simctl announces that it records; an interrupt before that leaves no recording.
@@ -59,29 +56,18 @@ func (s *simulatorSession) Film(ctx context.Context) (device.Film, error) {
 	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "there is no place for a recording: %w", err)
 	}
-	f := &film{udid: s.simulator.udid, dir: dir, done: make(chan struct{}), output: firstWords{begun: make(chan struct{})}}
-	read, write, err := os.Pipe()
-	if err == nil {
-		f.cmd = device.LifelineCommand(xcrun, "simctl", "io", f.udid, "recordVideo", "--codec=h264", "--force", filepath.Join(dir, filmName))
-		f.cmd.Env, f.cmd.ExtraFiles = s.simulator.environment(), []*os.File{read}
-		f.cmd.Stdout, f.cmd.Stderr = &f.output, &f.output
-		err = errors.Join(f.cmd.Start(), read.Close())
-	}
-	if err != nil {
+	f := &film{udid: s.simulator.udid, dir: dir, output: firstWords{begun: make(chan struct{})}}
+	cmd := device.LifelineCommand(xcrun, "simctl", "io", f.udid, "recordVideo", "--codec=h264", "--force", filepath.Join(dir, filmName))
+	cmd.Env, cmd.Stdout, cmd.Stderr = s.simulator.environment(), &f.output, &f.output
+	if f.Process, err = device.StartProcess(cmd); err != nil {
 		os.RemoveAll(dir)
 		return nil, device.Failf(qgjob.CauseHostFailed, "the recording of simulator %s cannot be started: %w", f.udid, err)
 	}
-	go func() {
-		defer close(f.done)
-		defer write.Close()
-		f.err = f.cmd.Wait()
-		syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL) // the watcher
-	}()
 	late := time.NewTimer(filmStart)
 	defer late.Stop()
 	select {
 	case <-f.output.begun:
-	case <-f.done:
+	case <-f.Done():
 	case <-late.C:
 	case <-ctx.Done():
 	}
@@ -91,32 +77,21 @@ func (s *simulatorSession) Film(ctx context.Context) (device.Film, error) {
 // End implements device.Film.
 func (f *film) End(ctx context.Context, dir string) error {
 	defer os.RemoveAll(f.dir)
-	early := f.ended()
-	f.cmd.Process.Signal(syscall.SIGINT)
+	early := f.Gone()
+	f.Signal(syscall.SIGINT)
 	patience, cancel := context.WithTimeout(ctx, filmStop)
 	defer cancel()
 	select {
-	case <-f.done:
+	case <-f.Done():
 	case <-patience.Done():
-		syscall.Kill(-f.cmd.Process.Pid, syscall.SIGKILL)
-		<-f.done
+		f.Kill()
 		return device.Failf(qgjob.CauseHostFailed, "the recording of simulator %s does not end", f.udid)
 	}
-	if early || f.err != nil {
+	if early || f.Err() != nil {
 		return device.Failf(qgjob.CauseHostFailed, "simulator %s does not record its screen: %s", f.udid, strings.TrimSpace(f.output.text.String()))
 	}
 	if dir == "" {
 		return nil
 	}
 	return os.Rename(filepath.Join(f.dir, filmName), filepath.Join(dir, filmName)) // both are in the worker's data directory
-}
-
-// ended says whether the recording ended by itself.
-func (f *film) ended() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
-	}
 }

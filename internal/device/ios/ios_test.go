@@ -124,7 +124,7 @@ func suite(t *testing.T, o phonesim.IPhoneOptions) {
 			ServerGone: func(s device.Session) func() bool {
 				server, wda := inner(s).server.PID(), inner(s).wda
 				return func() bool {
-					return devicetest.GroupGone(server) && (inner(s).wda == wda || devicetest.GroupGone(wda.pid))
+					return devicetest.GroupGone(server) && (inner(s).wda == wda || devicetest.GroupGone(wda.PID))
 				}
 			},
 		}

@@ -144,7 +144,7 @@ func (s *session) Check(ctx context.Context) error {
 		return nil
 	}
 	err := wda.alive(ctx)
-	if err != nil && wda.gone() {
+	if err != nil && wda.Gone() {
 		s.mu.Lock()
 		if s.wda == wda {
 			s.wda = nil
@@ -180,7 +180,7 @@ func (s *session) Release(ctx context.Context) error {
 	s.mu.Lock()
 	wda := s.wda
 	s.mu.Unlock()
-	if wda != nil && !wda.gone() {
+	if wda != nil && !wda.Gone() {
 		if err := wda.endSession(ctx); err != nil {
 			s.log.Warn("WebDriverAgent does not end its session: it is ended", "error", err)
 			s.stopWDA()

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"qgjob"
@@ -36,11 +35,11 @@ const (
 
 // agent is a WebDriverAgent that xcodebuild runs on a device: a test that never ends.
 type agent struct {
-	url    string
-	udid   string
-	log    string
-	pid    int
-	exited chan struct{} // closed when nothing of xcodebuild is left
+	*device.Process // xcodebuild's
+
+	url  string
+	udid string
+	log  string
 }
 
 // ensureWDA makes s.wda one that answers.
@@ -75,7 +74,7 @@ func (s *session) ensureWDA(ctx context.Context, install *appium.Install) error 
 		return err
 	}
 	if err := wda.ready(ctx); err != nil {
-		wda.stop()
+		wda.Stop(stopTimeout)
 		return err
 	}
 	s.log.Info("WebDriverAgent started", "url", wda.url, "took", time.Since(began).Round(time.Millisecond))
@@ -107,33 +106,19 @@ func (s *session) startWDA(install *appium.Install, url string) (*agent, error) 
 			args = append(args, "DEVELOPMENT_TEAM="+s.d.opts.Team, "CODE_SIGN_IDENTITY=Apple Development")
 		}
 	}
-	w := &agent{url: url, udid: s.info.Serial, log: filepath.Join(s.dir, "wda.log"), exited: make(chan struct{})}
+	w := &agent{url: url, udid: s.info.Serial, log: filepath.Join(s.dir, "wda.log")}
 	output, err := os.Create(w.log)
 	if err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "WebDriverAgent cannot be started: %w", err)
 	}
 	defer output.Close() // the process has its own
-	read, write, err := os.Pipe()
-	if err != nil {
-		return nil, device.Failf(qgjob.CauseHostFailed, "WebDriverAgent cannot be started: %w", err)
-	}
-	defer read.Close()
 	cmd := device.LifelineCommand(xcodebuild, args...)
 	cmd.Dir = project
 	cmd.Env = append(x.environment(), "USE_PORT="+strconv.Itoa(s.port))
-	cmd.ExtraFiles = []*os.File{read}
 	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
-		write.Close()
+	if w.Process, err = device.StartProcess(cmd); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "WebDriverAgent cannot be started: %w", err)
 	}
-	w.pid = cmd.Process.Pid
-	go func() {
-		defer close(w.exited)
-		cmd.Wait() // how it ended is in its log
-		syscall.Kill(-w.pid, syscall.SIGKILL)
-		write.Close()
-	}()
 	return w, nil
 }
 
@@ -178,12 +163,12 @@ func (w *agent) ready(ctx context.Context) error {
 	look := time.NewTicker(wdaLook)
 	defer look.Stop()
 	for {
-		if _, err := w.status(ctx); err == nil && !w.gone() {
+		if _, err := w.status(ctx); err == nil && !w.Gone() {
 			return nil
 		}
 		select {
 		case <-look.C:
-		case <-w.exited:
+		case <-w.Done():
 			return w.failure()
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -208,18 +193,9 @@ func (w *agent) failure() error {
 	return device.Failf(qgjob.CauseHostFailed, "WebDriverAgent did not start on iPhone %s: %s: %s", w.udid, advice, text)
 }
 
-func (w *agent) gone() bool {
-	select {
-	case <-w.exited:
-		return true
-	default:
-		return false
-	}
-}
-
 // alive says whether WebDriverAgent runs and answers.
 func (w *agent) alive(ctx context.Context) error {
-	if w.gone() {
+	if w.Gone() {
 		return device.Failf(qgjob.CauseSessionDied, "WebDriverAgent on iPhone %s has ended by itself: read %s", w.udid, w.log)
 	}
 	_, err := w.status(ctx)
@@ -278,28 +254,13 @@ func (w *agent) call(ctx context.Context, method, path string, answer any) error
 	return json.Unmarshal(body, answer)
 }
 
-// stop ends xcodebuild, and WebDriverAgent with it.
-func (w *agent) stop() {
-	if w.gone() {
-		return // its id may be another's by now
-	}
-	syscall.Kill(w.pid, syscall.SIGTERM)
-	patience := time.NewTimer(stopTimeout)
-	defer patience.Stop()
-	select {
-	case <-w.exited:
-	case <-patience.C:
-		syscall.Kill(-w.pid, syscall.SIGKILL)
-		<-w.exited
-	}
-}
-
+// stopWDA ends xcodebuild, and WebDriverAgent with it.
 func (s *session) stopWDA() {
 	s.mu.Lock()
 	wda := s.wda
 	s.wda = nil
 	s.mu.Unlock()
 	if wda != nil {
-		wda.stop()
+		wda.Stop(stopTimeout)
 	}
 }
