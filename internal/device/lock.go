@@ -52,6 +52,20 @@ func Lock(dir, serial string) (*Held, error) {
 	}
 }
 
+// OpenLocked opens a device with its lock of this host held, which is the session's from then on.
+func OpenLocked(name string, open func(*Held) (Session, error)) (Session, error) {
+	held, err := Lock(HostLockDir, name)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(held)
+	if err != nil {
+		held.Unlock()
+		return nil, err
+	}
+	return s, nil
+}
+
 // Unlock gives the lock back. It is idempotent.
 func (h *Held) Unlock() {
 	h.once.Do(func() {

@@ -120,16 +120,7 @@ func (d *Driver) List(ctx context.Context) ([]device.Info, error) {
 
 // Open implements device.Driver.
 func (d *Driver) Open(ctx context.Context, serial string) (device.Session, error) {
-	held, err := device.Lock(device.HostLockDir, serial)
-	if err != nil {
-		return nil, err
-	}
-	s, err := d.open(ctx, serial, held)
-	if err != nil {
-		held.Unlock()
-		return nil, err
-	}
-	return s, nil
+	return device.OpenLocked(serial, func(held *device.Held) (device.Session, error) { return d.open(ctx, serial, held) })
 }
 
 func (d *Driver) open(ctx context.Context, serial string, held *device.Held) (*session, error) {

@@ -58,7 +58,7 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		did.Installed, did.Install = true, time.Since(began)
 		s.log.Info("build installed", "package", b.Package, "sha256", b.SHA256, "took", did.Install.Round(time.Millisecond))
 	}
-	s.remember(record{Package: b.Package, App: b.Key})
+	s.record.Set(record{Package: b.Package, App: b.Key})
 	return did, nil
 }
 

@@ -51,9 +51,7 @@ func (s *session) endSessions(ctx context.Context) {
 }
 
 func (s *session) stopApp(ctx context.Context) error {
-	s.mu.Lock()
-	pkg := s.record.Package
-	s.mu.Unlock()
+	pkg := s.record.Get().Package
 	if pkg == "" {
 		return nil
 	}

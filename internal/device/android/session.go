@@ -39,9 +39,17 @@ type session struct {
 	helpers    bool   // Appium's helper apps are known to be on the device
 	kept       string // the Appium session that the last release left open
 
+	record *device.Hint[record]
+
 	mu     sync.Mutex
 	closed bool
-	record record
+}
+
+// record is the build that was last prepared on a device. It tells the scheduler where a build may be, and tells nothing about what is installed:
+// that is for the device to prove.
+type record struct {
+	Package string    `json:"package"` // "" : nothing was prepared yet
+	App     qgjob.App `json:"app"`
 }
 
 var (
@@ -60,7 +68,7 @@ func newSession(d *Driver, serial string, held *device.Held) (*session, error) {
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "the directory of device %s cannot be made: %w", serial, err)
 	}
-	device.ReadHint(s.recordPath(), &s.record, s.log)
+	s.record = device.OpenHint[record](filepath.Join(s.dir, "installed.json"), s.log)
 	return s, nil
 }
 
@@ -99,9 +107,8 @@ func (s *session) Close() error {
 
 // Installed implements device.Holder.
 func (s *session) Installed() (qgjob.App, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.record.App, s.record.Package != ""
+	r := s.record.Get()
+	return r.App, r.Package != ""
 }
 
 // use refuses calls after Close.

@@ -107,16 +107,7 @@ func (d *Driver) Open(ctx context.Context, serial string) (device.Session, error
 	if err := os.MkdirAll(d.dir, 0o755); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "the directory of BrowserStack's slots cannot be made: %w", err)
 	}
-	held, err := device.Lock(device.HostLockDir, d.id(slot))
-	if err != nil {
-		return nil, err
-	}
-	s, err := d.openSlot(ctx, slot, held)
-	if err != nil {
-		held.Unlock()
-		return nil, err
-	}
-	return s, nil
+	return device.OpenLocked(d.id(slot), func(held *device.Held) (device.Session, error) { return d.openSlot(ctx, slot, held) })
 }
 
 func (d *Driver) openSlot(ctx context.Context, slot int, held *device.Held) (*session, error) {

@@ -121,7 +121,7 @@ func TestSimulatorIsBooted(t *testing.T) {
 	t.Parallel()
 	h := startMac(t, phonesim.IPhoneOptions{Simulator: true, BootTime: 200 * time.Millisecond})
 	h.mine = true
-	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	apps := newBuilds(t, h)
 	b := apps.build(phonesim.App{Label: "one"})
 	s := openDevice(t, h)
 	if err := errors.Join(s.Check(t.Context()), s.Release(t.Context())); err != nil {
@@ -144,7 +144,7 @@ func TestSimulatorThatDoesNotBoot(t *testing.T) {
 	t.Parallel()
 	h := startMac(t, phonesim.IPhoneOptions{Simulator: true})
 	h.mine = true
-	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	apps := newBuilds(t, h)
 	s := openDevice(t, h)
 	apps.Hurt(devicetest.Trouble{Offline: true})
 	if _, err := s.Prepare(t.Context(), apps.build(phonesim.App{Label: "one"})); device.CauseOf(err) != qgjob.CauseEmulatorNotBooted {
@@ -189,7 +189,7 @@ func TestTeamHasItsOwnWebDriverAgent(t *testing.T) {
 func TestDataThatCannotBeRemoved(t *testing.T) {
 	t.Parallel()
 	h := startMac(t, phonesim.IPhoneOptions{})
-	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	apps := newBuilds(t, h)
 	b := apps.build(phonesim.App{Label: "one"})
 	s := openDevice(t, h).(*session)
 	bin := t.TempDir()
@@ -209,7 +209,7 @@ func TestDataThatCannotBeRemoved(t *testing.T) {
 func TestWebDriverAgentThatDies(t *testing.T) {
 	t.Parallel()
 	h := startMac(t, phonesim.IPhoneOptions{Simulator: true, Booted: true})
-	apps := &builds{t: t, mac: h, of: map[string]string{}}
+	apps := newBuilds(t, h)
 	b := apps.build(phonesim.App{Label: "one"})
 	s := inner(openDevice(t, h))
 	for range 2 {
@@ -241,7 +241,7 @@ func TestSessionsBeginAnew(t *testing.T) {
 		t.Run(map[bool]string{true: "simulator", false: "iPhone"}[o.Simulator], func(t *testing.T) {
 			t.Parallel()
 			h := startMac(t, o)
-			apps := &builds{t: t, mac: h, of: map[string]string{}}
+			apps := newBuilds(t, h)
 			b := apps.build(phonesim.App{Label: "one"})
 			s := openDevice(t, h)
 			if _, err := s.Prepare(t.Context(), b); err != nil {
@@ -277,7 +277,7 @@ func TestAppThatCrashed(t *testing.T) {
 		t.Run(map[bool]string{true: "simulator", false: "iPhone"}[o.Simulator], func(t *testing.T) {
 			t.Parallel()
 			h := startMac(t, o)
-			apps := &builds{t: t, mac: h, of: map[string]string{}}
+			apps := newBuilds(t, h)
 			b := apps.build(phonesim.App{Label: "one"})
 			s := openDevice(t, h)
 			gone := func() string {

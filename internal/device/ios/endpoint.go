@@ -81,7 +81,7 @@ func (s *session) before(ctx context.Context, request []byte) ([]byte, error) {
 	}
 	capabilities, _ := asked["capabilities"].(map[string]any)
 	always, _ := capabilities["alwaysMatch"].(map[string]any)
-	bundle := s.known().Bundle
+	bundle := s.record.Get().Bundle
 	if always == nil || bundle == "" {
 		return request, nil
 	}

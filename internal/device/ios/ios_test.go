@@ -101,7 +101,7 @@ func TestSimulatorSuite(t *testing.T) {
 func suite(t *testing.T, o phonesim.IPhoneOptions) {
 	devicetest.Run(t, func(t *testing.T) devicetest.Harness {
 		h := startMac(t, o)
-		apps := &builds{t: t, mac: h, of: map[string]string{}}
+		apps := newBuilds(t, h)
 		return devicetest.Harness{
 			Offline: qgjob.CauseDeviceOffline, Hung: qgjob.CauseDeviceHung,
 			Refusals: map[string]qgjob.Cause{
@@ -143,6 +143,10 @@ type builds struct {
 	t   *testing.T
 	mac *mac
 	of  map[string]string // SHA-256 of builds, by that of the apps in them
+}
+
+func newBuilds(t *testing.T, h *mac) *builds {
+	return &builds{t: t, mac: h, of: map[string]string{}}
 }
 
 func (b *builds) build(app phonesim.App) device.Build {

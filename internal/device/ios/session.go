@@ -26,11 +26,11 @@ type session struct {
 	port   int            // of WebDriverAgent; 0 until the first Endpoint
 	ports  *device.Held
 	build  device.Build // that was prepared last
+	record *device.Hint[record]
 
 	mu     sync.Mutex
 	closed bool
 	wda    *agent // nil while none was started
-	record record
 	// launched says that a session has launched the app since it was last prepared.
 	launched bool
 }
@@ -55,11 +55,9 @@ func newSession(d *Driver, info device.Info, t target, held *device.Held) (*sess
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, device.Failf(qgjob.CauseHostFailed, "the directory of iPhone %s cannot be made: %w", info.Serial, err)
 	}
-	device.ReadHint(s.recordPath(), &s.record, s.log)
+	s.record = device.OpenHint[record](filepath.Join(s.dir, "installed.json"), s.log)
 	return s, nil
 }
-
-func (s *session) recordPath() string { return filepath.Join(s.dir, "installed.json") }
 
 // Prepare implements device.Session.
 func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparation, error) {
@@ -80,14 +78,14 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		return did, err
 	}
 	began := time.Now()
-	if known := s.known(); at != "" && at == known.Where && b.SHA256 == known.SHA256 && b.Package == known.Bundle {
+	if known := s.record.Get(); at != "" && at == known.Where && b.SHA256 == known.SHA256 && b.Package == known.Bundle {
 		cleared, err := s.t.clear(ctx, b.Package)
 		if err != nil {
 			return did, err
 		}
 		if cleared {
 			did.Reset = time.Since(began)
-			s.remember(record{b.Key, b.Package, b.SHA256, at})
+			s.record.Set(record{b.Key, b.Package, b.SHA256, at})
 			return did, nil
 		}
 		s.log.Info("the device does not let the app's data be removed: the app is installed anew", "bundle", b.Package)
@@ -122,7 +120,7 @@ func (s *session) install(ctx context.Context, b device.Build, there bool) error
 	if at == "" {
 		return device.Failf(qgjob.CauseInstallRefused, "iPhone %s says that it installed %s and does not have it", s.info.Serial, b.Package)
 	}
-	s.remember(record{b.Key, b.Package, b.SHA256, at})
+	s.record.Set(record{b.Key, b.Package, b.SHA256, at})
 	return nil
 }
 
@@ -186,7 +184,7 @@ func (s *session) Release(ctx context.Context) error {
 			s.stopWDA()
 		}
 	}
-	bundle := s.known().Bundle
+	bundle := s.record.Get().Bundle
 	if bundle == "" || s.dormant() && wda == nil {
 		return nil
 	}
@@ -214,7 +212,7 @@ func (s *session) Close() error {
 
 // Installed implements device.Holder.
 func (s *session) Installed() (qgjob.App, bool) {
-	r := s.known()
+	r := s.record.Get()
 	return r.App, r.Bundle != ""
 }
 
@@ -244,11 +242,12 @@ func (s *session) Gone(ctx context.Context) (string, error) {
 		return "", err
 	}
 	s.mu.Lock()
-	launched, bundle := s.launched, s.record.Bundle
+	launched := s.launched
 	s.mu.Unlock()
 	if !launched {
 		return "", nil
 	}
+	bundle := s.record.Get().Bundle
 	pids, err := s.t.processes(ctx, bundle)
 	if err != nil || len(pids) > 0 {
 		return "", err
@@ -260,26 +259,6 @@ func (s *session) setLaunched(launched bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.launched = launched
-}
-
-func (s *session) known() record {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.record
-}
-
-// remember keeps a record; one that cannot be written costs an install.
-func (s *session) remember(r record) {
-	s.mu.Lock()
-	same := s.record == r
-	s.record = r
-	s.mu.Unlock()
-	if same {
-		return
-	}
-	if err := device.WriteHint(s.recordPath(), r); err != nil {
-		s.log.Warn("what is installed on the device cannot be remembered", "error", err)
-	}
 }
 
 func (s *session) stopServer() {
