@@ -194,7 +194,7 @@ func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Pla
 	if err != nil {
 		return b, "", badBuild(project, path, err)
 	}
-	if err := fits(info, plan, at); err != nil {
+	if err := fits(info, at); err != nil {
 		return b, "", err
 	}
 	return device.Build{
@@ -204,13 +204,13 @@ func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Pla
 }
 
 // fits refuses a build for other devices than the one that the job was given: the server knows only of builds that were uploaded.
-func fits(info build.Info, plan Plan, at *attempt) error {
+func fits(info build.Info, at *attempt) error {
 	switch kind := info.Kind(); {
 	case at.kind == qgjob.TargetBrowserStack:
 	case at.platform != "" && info.Platform != at.platform:
-		return device.Failf(qgjob.CauseProjectInvalid, "the build %s is for %s, and the job was given a device with %s: ask for the platform (--requires=platform=%s), or submit the build with --app", filepath.Base(plan.BuildPath), info.Platform, at.platform, info.Platform)
+		return device.Failf(qgjob.CauseProjectInvalid, "the build of %s is for %s, and the job was given a device with %s: ask for the platform (--requires=platform=%s), or submit the build with --app", info.Package, info.Platform, at.platform, info.Platform)
 	case kind != "" && kind != at.kind:
-		return device.Failf(qgjob.CauseProjectInvalid, "the build %s is for target %s, and the job was given a %s: submit with --target=%s, or the build with --app", filepath.Base(plan.BuildPath), kind, at.kind, kind)
+		return device.Failf(qgjob.CauseProjectInvalid, "the build of %s is for target %s, and the job was given a %s: submit with --target=%s, or the build with --app", info.Package, kind, at.kind, kind)
 	}
 	return nil
 }
