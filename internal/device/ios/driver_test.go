@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -315,6 +316,19 @@ func TestAppThatCrashed(t *testing.T) {
 				t.Errorf("after its crash: %q", words)
 			}
 		})
+	}
+}
+
+// A search for the Simulator app that takes another search for the app lets Appium shut the simulator down.
+func TestTheSimulatorAppIsNotASearchForIt(t *testing.T) {
+	for line, is := range map[string]bool{
+		"/Applications/Xcode.app/Contents/Developer/Applications/Simulator.app/Contents/MacOS/Simulator": true,
+		"pgrep -fn Simulator.app/Contents/MacOS/":                                                        false, // Appium's
+		"pgrep -f " + simulatorApp:                                                                       false,
+	} {
+		if got := regexp.MustCompile(simulatorApp).MatchString(line); got != is {
+			t.Errorf("%s: %v", line, got)
+		}
 	}
 }
 

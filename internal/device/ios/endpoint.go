@@ -35,6 +35,9 @@ func (s *session) Endpoint(ctx context.Context) (device.Endpoint, error) {
 	return device.Endpoint{URL: s.server.URL, LogPath: s.server.LogPath, Capabilities: s.capabilities(ctx)}, nil
 }
 
+// simulatorApp matches the command line of the Simulator app, and of no pgrep that looks for it: Appium looks in the same way, and other sessions do.
+const simulatorApp = `^/.*/Simulator[.]app/Contents/MacOS/`
+
 // capabilities make a session use this device, its WebDriverAgent, and the app that Prepare left there.
 func (s *session) capabilities(ctx context.Context) map[string]any {
 	s.mu.Lock()
@@ -57,7 +60,7 @@ func (s *session) capabilities(ctx context.Context) map[string]any {
 	}
 	if s.info.Kind == qgjob.TargetEmulator {
 		// Appium would end the Simulator app, or boot the simulator anew, to have it as it is asked for.
-		capabilities["appium:isHeadless"] = exec.CommandContext(ctx, "pgrep", "-fn", "Simulator.app/Contents/MacOS/").Run() != nil
+		capabilities["appium:isHeadless"] = exec.CommandContext(ctx, "pgrep", "-f", simulatorApp).Run() != nil
 	}
 	return capabilities
 }
