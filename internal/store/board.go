@@ -28,6 +28,7 @@ type board struct {
 
 	workers map[string]*workerState
 	devices map[string]*deviceState // those of known workers, and those that run something
+	known   []qgjob.Traits          // of all that any worker ever had; nil when they were not asked for
 
 	open     map[string]*attempt // by id
 	ofJob    map[int64]*attempt

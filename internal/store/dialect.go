@@ -25,18 +25,18 @@ type dialect struct {
 	snapshot  *sql.TxOptions    // for several reads of one moment
 	words     *strings.Replacer // of the migrations
 	setwise   bool              // a bulk statement takes all its rows at once
-	heads     *bulk             // the first jobs of lanes, after a sequence
 	translate func(error) error // gives a database error its qgjob code
 }
 
 // A bulk is one statement over many rows, written once for both databases. PostgreSQL gets all the rows as
 // arrays in one round trip, SQLite runs it prepared, row by row: the fastest way in each. In its text
 //
-//	{1}      is the row's first value (a parameter, or a column of unnest)
-//	{values} is what an insert inserts
-//	{from}   is an update's from clause, empty on SQLite
-//	{from,}  begins the from clause of a select or of an update that has one anyway
-//	{using}  is a delete's using clause, empty on SQLite
+//	{1}       is the row's first value (a parameter, or a column of unnest)
+//	{values}  is what an insert inserts
+//	{from}    is an update's from clause, empty on SQLite
+//	{from,}   begins the from clause of a select or of an update that has one anyway
+//	{lateral} is what lets a subquery of that clause use the row, empty on SQLite
+//	{using}   is a delete's using clause, empty on SQLite
 //
 // kinds tells the values' types: t text, i integer, b boolean.
 type bulk struct {
@@ -64,9 +64,9 @@ func (b *bulk) sql(d *dialect) string {
 			pg = append(pg, "{"+n+"}", "v.c"+n)
 		}
 		rows := "unnest(" + strings.Join(arrays, ", ") + ")"
-		lite = append(lite, "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "", "{using}", "")
+		lite = append(lite, "{lateral}", "", "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "", "{using}", "")
 		from := "from " + rows + " as v(" + strings.Join(names, ", ") + ")"
-		pg = append(pg, "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from, "{using}", "using "+from[len("from "):])
+		pg = append(pg, "{lateral}", "lateral", "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from, "{using}", "using "+from[len("from "):])
 		b.rendered = [2]string{strings.NewReplacer(lite...).Replace(b.text), strings.NewReplacer(pg...).Replace(b.text)}
 	})
 	if d.setwise {

@@ -57,6 +57,39 @@ func readFacts(query queryFunc, seq int64, run *qgjob.Run) error {
 		from run_facts where run_seq = $1`, seq)
 }
 
+// branch is a line of development of an organization's repository.
+type branch struct{ org, repository, name string }
+
+// The jobs of a branch's newest runs that have a verdict on their spec. Neither the jobs' order is asked for nor are the runs joined: a planner
+// would walk through those of everybody.
+const selectBranchVerdicts = `
+	select j.seq, j.test_path, j.state
+	from (
+		select run_seq, (select jobs from runs where seq = run_seq) as jobs
+		from run_facts where org_id = $1 and repository = $2 and branch = $3 order by run_seq desc limit $4) r, jobs j
+	where j.seq >= r.run_seq and j.seq < r.run_seq + r.jobs and j.state in ('passed', 'failed', 'errored')`
+
+// lastFailed says which specs did not pass when they last ran on a branch.
+func (t *tx) lastFailed(ctx context.Context, of branch) (map[string]bool, error) {
+	if failed, known := t.failed[of]; known {
+		return failed, nil
+	}
+	newest := map[string]int64{}
+	failed := map[string]bool{}
+	err := t.query(ctx, func(row scanner) error {
+		var seq int64
+		var spec string
+		var state qgjob.JobState
+		err := row.Scan(&seq, &spec, &state)
+		if seq > newest[spec] {
+			newest[spec], failed[spec] = seq, state != qgjob.Passed
+		}
+		return err
+	}, selectBranchVerdicts, of.org, of.repository, of.name, runsLookedAt)
+	t.failed[of] = failed
+	return failed, err
+}
+
 // failedFirst orders the jobs of a submission: the specs that did not pass when they last ran on its branch
 // come first, the others keep their order behind them.
 func (t *tx) failedFirst(ctx context.Context, sub *submitCall) error {
@@ -64,27 +97,12 @@ func (t *tx) failedFirst(ctx context.Context, sub *submitCall) error {
 		return nil
 	}
 	ci := sub.ci()
-	last := map[string]qgjob.JobState{}
-	err := t.query(ctx, func(row scanner) error {
-		var spec string
-		var state qgjob.JobState
-		err := row.Scan(&spec, &state)
-		if _, newer := last[spec]; !newer {
-			last[spec] = state
-		}
-		return err
-	}, `
-		select j.test_path, j.state from jobs j, runs r
-		where r.seq in (
-				select run_seq from run_facts where org_id = $1 and repository = $2 and branch = $3
-				order by run_seq desc limit $4)
-			and j.seq >= r.seq and j.seq < r.seq + r.jobs and j.state in ('passed', 'failed', 'errored')
-		order by j.seq desc`, sub.OrgID, ci.Repository, ci.Branch, runsLookedAt)
+	failed, err := t.lastFailed(ctx, branch{sub.OrgID, ci.Repository, ci.Branch})
 	if err != nil {
 		return err
 	}
 	rank := func(spec JobSpec) int {
-		if state, ok := last[spec.TestPath]; ok && state != qgjob.Passed {
+		if failed[spec.TestPath] {
 			return 0
 		}
 		return 1
@@ -156,24 +174,46 @@ func (t *tx) stopFailed(ctx context.Context, runID string) error {
 	return t.cancelRange(ctx, seq, jobs, qgjob.CauseRunStopped, live)
 }
 
-// stopPrevious cancels what is left of the older runs of a branch and workflow. Runs that the same run of
-// the CI submitted are its siblings.
+// supersededAtOnce is how many older runs of a branch are looked at together. When none of them goes on, those before them do not either: a
+// branch may have had thousands.
+const supersededAtOnce = 100
+
+// The runs of a branch before one, newest first, and which of them a run of its workflow and pull request replaces: those that go on, but for
+// its siblings, which the same run of the CI submitted.
+const selectSuperseded = `
+	select r.run_seq, r.jobs, r.replaced and exists (select 1 from jobs j where j.seq >= r.run_seq and j.seq < r.run_seq + r.jobs and j.state in ('queued', 'running'))
+	from (
+		select run_seq, (select jobs from runs where seq = run_seq) as jobs, workflow = $5 and pull_request = $6 and (ci_url <> $7 or $7 = '') as replaced
+		from run_facts where org_id = $1 and repository = $2 and branch = $3 and run_seq < $4 order by run_seq desc limit $8) r`
+
+// stopPrevious cancels what is left of the older runs of a branch and workflow.
 func (t *tx) stopPrevious(ctx context.Context, s superseding) error {
-	older, err := t.runsOf(ctx, `
-		select r.seq, r.jobs from run_facts f, runs r
-		where f.org_id = $1 and f.repository = $2 and f.branch = $3 and f.run_seq < $4
-			and f.workflow = $5 and f.pull_request = $6 and (f.ci_url <> $7 or $7 = '') and r.seq = f.run_seq
-			and exists (select 1 from jobs j where j.seq >= r.seq and j.seq < r.seq + r.jobs and j.state in ('queued', 'running'))`,
-		s.org, s.Repository, s.Branch, s.seq, s.Workflow, s.PullRequest, s.URL)
-	if err != nil {
-		return err
-	}
-	for _, i := range older {
-		if err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseSuperseded, live); err != nil {
+	for before := s.seq; ; {
+		seen := 0
+		var older []runJobs
+		err := t.query(ctx, func(row scanner) error {
+			var r runJobs
+			var replaced bool
+			err := row.Scan(&r.seq, &r.jobs, &replaced)
+			if replaced {
+				older = append(older, r)
+			}
+			before = min(before, r.seq)
+			seen++
+			return err
+		}, selectSuperseded, s.org, s.Repository, s.Branch, before, s.Workflow, s.PullRequest, s.URL, supersededAtOnce)
+		if err != nil {
 			return err
 		}
+		for _, i := range older {
+			if err := t.cancelRange(ctx, i.seq, i.jobs, qgjob.CauseSuperseded, live); err != nil {
+				return err
+			}
+		}
+		if len(older) == 0 || seen < supersededAtOnce {
+			return nil
+		}
 	}
-	return nil
 }
 
 // cancelRange asks for the end of those jobs of a run that have none.

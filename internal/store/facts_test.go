@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -104,6 +105,15 @@ func TestCancelPrevious(t *testing.T) {
 		}
 		if got := q.run(newest.ID).CI; got == nil || *got != *from("feature", "https://ci/3", true).CI {
 			t.Errorf("the run comes from %+v", got)
+		}
+
+		many := []qgjob.Run{}
+		for n := range supersededAtOnce + 5 {
+			many = append(many, q.submitRun(from("busy", fmt.Sprintf("https://ci/busy/%d", n), false)))
+		}
+		q.submitRun(from("busy", "https://ci/busy", true))
+		for _, run := range many {
+			wantStates(t, q.states(run.ID), qgjob.Canceled)
 		}
 		checkCounters(t, q)
 	})

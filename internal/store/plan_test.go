@@ -24,7 +24,7 @@ func TestPlansStayOnTheirIndexes(t *testing.T) {
 		heads := []any{1, 0, 5}
 		headsArgs := values(heads)
 		if q.d.setwise {
-			headsArgs = q.d.heads.arrays([][]any{heads})
+			headsArgs = selectHeads.arrays([][]any{heads})
 		}
 		for _, c := range []struct {
 			text  string
@@ -33,7 +33,8 @@ func TestPlansStayOnTheirIndexes(t *testing.T) {
 		}{
 			{list, values(listArgs), "jobs_of_organization"},
 			{listApp, values(listAppArgs), "jobs_of_app_version"},
-			{q.d.heads.sql(q.d), headsArgs, map[bool]string{false: "SEARCH q USING PRIMARY KEY", true: "queue_pkey"}[q.d.setwise]},
+			{selectBranchVerdicts, values([]any{"acme", "", "", runsLookedAt}), "run_facts_of_branch"},
+			{selectHeads.sql(q.d), headsArgs, map[bool]string{false: "SEARCH queue USING PRIMARY KEY", true: "queue_pkey"}[q.d.setwise]},
 		} {
 			plan := explain(t, q, c.text, c.args)
 			if !strings.Contains(plan, c.index) || strings.Contains(plan, "Seq Scan") || strings.Contains(plan, "SCAN jobs") {

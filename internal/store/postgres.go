@@ -38,10 +38,6 @@ var postgresDialect = &dialect{
 	snapshot:  &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
 	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed} ", "", "{keyed}", "", "{hot}", "with (fillfactor = 70)"),
 	translate: translatePostgres,
-	heads: newBulk("iii", `
-		select {1}, `+jobColumns+`
-		{from,} lateral (select job_seq from queue where lane_id = {1} and job_seq > {2} order by job_seq limit {3}) as q, jobs j, runs r
-		where j.seq = q.job_seq and r.seq = j.run_seq`),
 }
 
 // openPostgres migrates the database and opens a pool of readers. config is for sessions and listeners.

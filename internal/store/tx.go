@@ -11,6 +11,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"qgjob"
 	"qgjob/internal/sched"
 )
@@ -23,7 +25,8 @@ type tx struct {
 	b   *board
 	now int64 // the database's clock when the transaction began, in milliseconds
 
-	keys map[orgKey]*knownKey // of its submits
+	keys   map[orgKey]*knownKey       // of its submits
+	failed map[branch]map[string]bool // specs of their branches that failed last
 
 	newJobs  []*job
 	changed  map[int64]*job  // jobs that moved, but for new ones
@@ -71,7 +74,7 @@ func newTx(w *writer, planning bool) *tx {
 		devices: map[*deviceState]struct{}{}, attempts: map[*attempt]struct{}{},
 		estimates: map[estimateKey]struct{}{}, orgs: map[*orgState]struct{}{}, streaks: map[sched.Group]struct{}{},
 		overflows: map[*overflowState]struct{}{},
-		counters:  map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
+		failed:    map[branch]map[string]bool{}, counters: map[counter]int64{}, topics: map[string]struct{}{}, failedIn: map[string]struct{}{},
 	}
 }
 
@@ -184,6 +187,12 @@ func (t *tx) dequeue(j *job) error {
 	return nil
 }
 
+// The first jobs of lanes after a sequence. A limit keeps the planner from looking for them elsewhere than in the queue's own order.
+var selectHeads = newBulk("iii", `
+	select q.lane_id, `+jobColumns+`
+	{from,} {lateral} (select lane_id, job_seq from queue where lane_id = {1} and job_seq > {2} order by job_seq limit {3}) as q, jobs j, runs r
+	where j.seq = q.job_seq and r.seq = j.run_seq`)
+
 // fill reads on in lanes, until each has so many of its first jobs or all of them.
 func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
 	var rows [][]any
@@ -202,7 +211,7 @@ func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
 		return err
 	}
 	found := map[*laneState]int{}
-	err := t.queryAll(ctx, t.w.d.heads, rows, func(row scanner) error {
+	err := t.queryAll(ctx, selectHeads, rows, func(row scanner) error {
 		var id int64
 		j, err := scanJob(row, &id)
 		if err != nil {
@@ -401,14 +410,14 @@ func queueRows(lanes map[int64]int64) [][]any {
 
 // newID makes a UUID of version 7: ids that are made together lie together in the database's indexes.
 func (t *tx) newID() string {
-	var b [16]byte
-	rand.Read(b[6:])
+	var id uuid.UUID
+	rand.Read(id[6:])
 	for i := range 6 {
-		b[i] = byte(t.now >> (40 - 8*i))
+		id[i] = byte(t.now >> (40 - 8*i))
 	}
-	b[6] = b[6]&0x0f | 0x70
-	b[8] = b[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
 }
 
 // newToken makes the fencing token of an attempt: its number and 128 random bits.

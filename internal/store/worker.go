@@ -113,6 +113,7 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 		})
 		t.b.claim(d, app, workerID)
 	}
+	t.b.known = nil
 	if err := t.writeNow(ctx, upsertDevices, rows); err != nil {
 		return nil, err
 	}
