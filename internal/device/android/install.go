@@ -52,10 +52,13 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		}
 		did.Reset = time.Since(began)
 	} else {
-		if err := s.install(ctx, file); err != nil {
+		started := s.startAppium(ctx)
+		err := s.install(ctx, file)
+		took := time.Since(began)
+		if started(err == nil); err != nil {
 			return did, err
 		}
-		did.Installed, did.Install = true, time.Since(began)
+		did.Installed, did.Install = true, took
 		s.log.Info("build installed", "package", b.Package, "sha256", b.SHA256, "took", did.Install.Round(time.Millisecond))
 	}
 	s.record.Set(record{Package: b.Package, App: b.Key})
