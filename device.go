@@ -31,6 +31,8 @@ type Hardware struct {
 	ScreenHeight   int   `json:"screen_height,omitempty" doc:"in pixels"`
 	BatteryPercent int   `json:"battery_percent,omitempty" minimum:"0" maximum:"100"`
 	FreeStorage    int64 `json:"free_storage,omitempty" doc:"bytes that are left for apps"`
+	// ABIs is text so that hardware can be compared.
+	ABIs string `json:"abis,omitempty" maxLength:"255" doc:"instruction sets that it runs, as Android lists them: joined by commas, its own first"`
 }
 
 // App is an organization's app version as installed on a device.

@@ -3,6 +3,7 @@ package qgjob
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ type Traits struct {
 	Platform  string // android or ios; empty when unknown
 	Model     string
 	OSVersion string   // numbers with dots; empty when unknown
+	ABIs      string   // instruction sets, joined by commas; empty when unknown
 	Tags      []string // words that its owner gave it
 }
 
@@ -31,9 +33,13 @@ type Requirement struct {
 	OS       []VersionTerm // of its operating system
 	Models   []string      // patterns; * stands for any text, ? for one character, letter case does not count
 	Tags     []string
-	Device   string // the id of the one device
-	MinOS    string // the oldest system that the job's build runs on; a device whose system is unknown may try
+	Device   string   // the id of the one device
+	MinOS    string   // the oldest system that the job's build runs on; a device whose system is unknown may try
+	ABIs     []string // instruction sets of which the job's build needs one; a device whose own are unknown may try
 }
+
+// ABI matches the name of an instruction set.
+var ABI = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
 // VersionTerm is one bound of a version, for example ">= 12". Only as many numbers are compared as the bound
 // has: "= 12" and "<= 12" hold for 12.1, too, and "> 12" does not.
@@ -70,6 +76,8 @@ func ParseRequirement(s string) (Requirement, error) {
 	r.Models = slices.Compact(r.Models)
 	slices.Sort(r.Tags)
 	r.Tags = slices.Compact(r.Tags)
+	slices.Sort(r.ABIs)
+	r.ABIs = slices.Compact(r.ABIs)
 	return r, r.check()
 }
 
@@ -124,6 +132,13 @@ func (r *Requirement) add(term string) error {
 			return Errorf(CodeInvalid, "min-os version %q is none: use numbers with dots", value)
 		}
 		return once(&r.MinOS)
+	case "abi":
+		for abi := range strings.SplitSeq(value, "|") {
+			if abi = strings.TrimSpace(abi); !ABI.MatchString(abi) {
+				return Errorf(CodeInvalid, "device requirement %q: %q is no instruction set: write abi=arm64-v8a|x86_64", term, abi)
+			}
+			r.ABIs = append(r.ABIs, abi)
+		}
 	default:
 		return Errorf(CodeInvalid, "device requirement %q: %q is unknown: use platform, os, model, tag or device", term, name)
 	}
@@ -163,6 +178,7 @@ func (r Requirement) String() string {
 	}
 	add("device", "=", r.Device)
 	add("min-os", "=", r.MinOS)
+	add("abi", "=", strings.Join(r.ABIs, "|"))
 	return strings.Join(terms, ", ")
 }
 
@@ -180,6 +196,9 @@ func (r Requirement) Mismatch(t Traits) string {
 	}
 	if _, ok := versionNumbers(t.OSVersion); r.MinOS != "" && ok && compareVersions(t.OSVersion, r.MinOS) < 0 {
 		return fmt.Sprintf("has os %s, and the build needs %s or newer", t.OSVersion, r.MinOS)
+	}
+	if runs := strings.Split(t.ABIs, ","); len(r.ABIs) > 0 && t.ABIs != "" && !slices.ContainsFunc(r.ABIs, func(abi string) bool { return slices.Contains(runs, abi) }) {
+		return fmt.Sprintf("runs %s, and the build is for %s", strings.Join(runs, " and "), strings.Join(r.ABIs, " or "))
 	}
 	for _, term := range r.OS {
 		if !term.holds(t.OSVersion) {

@@ -7,7 +7,7 @@ import (
 	"qgjob"
 )
 
-var pixel = qgjob.Traits{ID: "R58M", Kind: qgjob.TargetDevice, Platform: "android", Model: "Pixel 7 Pro", OSVersion: "14.1", Tags: []string{"lab", "5g"}}
+var pixel = qgjob.Traits{ID: "R58M", Kind: qgjob.TargetDevice, Platform: "android", Model: "Pixel 7 Pro", OSVersion: "14.1", ABIs: "arm64-v8a,armeabi-v7a", Tags: []string{"lab", "5g"}}
 
 func TestRequirements(t *testing.T) {
 	for text, mismatch := range map[string]string{
@@ -31,6 +31,8 @@ func TestRequirements(t *testing.T) {
 		"device=R59":                "is not R59",
 		"min-os=14.0.1":             "",
 		"min-os=15":                 "has os 14.1, and the build needs 15 or newer",
+		"abi=x86|armeabi-v7a":       "",
+		"abi=x86_64|x86":            "runs arm64-v8a and armeabi-v7a, and the build is for x86 or x86_64",
 	} {
 		r, err := qgjob.ParseRequirement(text)
 		if err != nil {
@@ -65,7 +67,7 @@ func TestPlatformsAndBuilds(t *testing.T) {
 			t.Errorf("%q on an iPhone: %q", text, got)
 		}
 	}
-	if got := (qgjob.Requirement{MinOS: "14"}).Mismatch(qgjob.Traits{ID: "avd", Platform: "android"}); got != "" {
+	if got := (qgjob.Requirement{MinOS: "14", ABIs: []string{"x86_64"}}).Mismatch(qgjob.Traits{ID: "avd", Platform: "android"}); got != "" {
 		t.Errorf("a build on a device that has not booted yet: %q", got)
 	}
 }
@@ -90,6 +92,7 @@ func TestBadRequirements(t *testing.T) {
 		"device=a, device=b":          `device=a and device=b: no device is both`,
 		"model=a||b":                  `has an empty pattern`,
 		"min-os=new":                  `min-os version "new" is none`,
+		"abi=x86|":                    `"" is no instruction set`,
 		"os>=15, os<15":               `no version is os>=15 and os<15`,
 		"os>14, os<=14":               `no version is os>14 and os<=14`,
 		",":                           `compares nothing`,

@@ -119,7 +119,7 @@ func read(r io.ReaderAt, size int64) (Info, error) {
 func nativeFor(archive *zip.Reader) []string {
 	var abis []string
 	for _, f := range archive.File {
-		if parts := strings.Split(f.Name, "/"); len(parts) == 3 && parts[0] == "lib" && strings.HasSuffix(parts[2], ".so") && !slices.Contains(abis, parts[1]) {
+		if parts := strings.Split(f.Name, "/"); len(parts) == 3 && parts[0] == "lib" && strings.HasSuffix(parts[2], ".so") && qgjob.ABI.MatchString(parts[1]) && !slices.Contains(abis, parts[1]) {
 			abis = append(abis, parts[1])
 		}
 	}

@@ -252,6 +252,7 @@ func TestBrokenAPKs(t *testing.T) {
 		{"empty", "INSTALL_PARSE_FAILED_NOT_APK", nil},
 		{"cut", "INSTALL_PARSE_FAILED_NOT_APK", buildAPK(t, parseApp(t, shopJSON))[:500]},
 		{"newer", "INSTALL_FAILED_OLDER_SDK", buildAPK(t, App{Package: "com.example.newer", MinSDK: 33})},
+		{"intel", "INSTALL_FAILED_NO_MATCHING_ABIS", buildAPK(t, App{Package: "com.example.intel", ABIs: []string{"x86", "x86_64"}})},
 	} {
 		name := filepath.Join(t.TempDir(), tt.name+".apk")
 		if err := os.WriteFile(name, tt.content, 0o644); err != nil {
@@ -259,7 +260,7 @@ func TestBrokenAPKs(t *testing.T) {
 		}
 		s.expect(p, tt.want, 1, "install", name)
 	}
-	equal(t, "counts", p.Ledger().Totals, Counts{FailedInstalls: 4})
+	equal(t, "counts", p.Ledger().Totals, Counts{FailedInstalls: 5})
 }
 
 func TestInstallTakesItsTimeButNotForHelpers(t *testing.T) {

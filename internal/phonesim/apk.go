@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -38,6 +39,8 @@ type App struct {
 	Debuggable bool  `json:"debuggable,omitempty"`
 	// MinOS is the oldest iOS that an iOS app runs on. Default 15.0.
 	MinOS string `json:"min_os,omitempty"`
+	// ABIs are the instruction sets that it has native code for. Default: it has none, and runs on any.
+	ABIs []string `json:"abis,omitempty"`
 	// Model is what the app does. Without one it shows its label.
 	Model *Model `json:"model,omitempty"`
 }
@@ -56,6 +59,7 @@ func ParseApp(b []byte) (App, error) {
 
 var (
 	packagePattern  = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+$`)
+	abiPattern      = regexp.MustCompile(`^[a-z0-9_-]+$`)
 	activityPattern = regexp.MustCompile(`^\.?[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*$`)
 )
 
@@ -74,6 +78,11 @@ func (a App) Validate() error {
 	for name, text := range map[string]string{"label": a.Label, "version_name": a.VersionName} {
 		if !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) || len(text) > 1000 {
 			add("%s: more than 1000 bytes or with control characters", name)
+		}
+	}
+	for _, abi := range a.ABIs {
+		if !abiPattern.MatchString(abi) {
+			add("abis: %q is not a name like arm64-v8a", abi)
 		}
 	}
 	if a.VersionCode < 0 || a.MinSDK < 0 || a.TargetSDK < 0 {
@@ -130,6 +139,9 @@ func BuildAPK(a App) ([]byte, error) {
 			return nil, fmt.Errorf("app model: %w", err)
 		}
 		files = append(files, zipFile{modelAsset, 0o644, model})
+	}
+	for _, abi := range a.ABIs {
+		files = append(files, zipFile{"lib/" + abi + "/libapp.so", 0o755, []byte("\x7fELF")})
 	}
 	return writeZip(files)
 }
@@ -194,7 +206,7 @@ type apkInfo struct {
 	minSDK, targetSDK                 int32
 	debuggable, testOnly              bool
 	instrumentation, target           string
-	permissions                       []string
+	permissions, abis                 []string
 	model                             Model
 	sha256                            string
 	size                              int64
@@ -257,6 +269,11 @@ func readAPK(content []byte) (info apkInfo, err error) {
 	}
 	if info.label == "" {
 		info.label = info.pkg
+	}
+	for _, f := range z.File {
+		if parts := strings.Split(f.Name, "/"); len(parts) == 3 && parts[0] == "lib" && !slices.Contains(info.abis, parts[1]) {
+			info.abis = append(info.abis, parts[1])
+		}
 	}
 	info.model, err = readModel(z, info.label)
 	return info, err

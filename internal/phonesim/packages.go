@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,6 +102,10 @@ func (p *Phone) install(content []byte, flags installFlags) (string, error) {
 func (p *Phone) mayInstall(info apkInfo, flags installFlags) error {
 	if sdk, _ := strconv.Atoi(p.props["ro.build.version.sdk"]); int(info.minSDK) > sdk {
 		return &installError{"INSTALL_FAILED_OLDER_SDK", fmt.Sprintf("Requires newer sdk version #%d (current version is #%d)", info.minSDK, sdk)}
+	}
+	runs := strings.Split(p.props["ro.product.cpu.abilist"], ",")
+	if len(info.abis) > 0 && !slices.ContainsFunc(info.abis, func(abi string) bool { return slices.Contains(runs, abi) }) {
+		return &installError{"INSTALL_FAILED_NO_MATCHING_ABIS", "Failed to extract native libraries, res=-113"}
 	}
 	if info.testOnly && !flags.test {
 		return &installError{"INSTALL_FAILED_TEST_ONLY", "Failed to install test-only apk. Did you forget to add -t?"}

@@ -177,10 +177,11 @@ type class struct {
 	narrowed int       // live devices of the narrowest pool that waits for it
 }
 
+// classKey is all that requirements ask of a device but its id.
 type classKey struct {
-	kind                       qgjob.Target
-	platform, model, osVersion string
-	tags                       string
+	kind                             qgjob.Target
+	platform, model, osVersion, abis string
+	tags                             string
 }
 
 // build makes a planner of a snapshot.
@@ -333,7 +334,7 @@ func (p *Planner) grain() float64 { return fairGrain.Seconds() * float64(max(1, 
 func (p *Planner) addDevice(given Device) {
 	d := &device{Device: given}
 	p.devices[d.ID] = d
-	key := classKey{d.Kind, d.Platform, d.Model, d.OSVersion, strings.Join(d.Tags, "\x00")}
+	key := classKey{d.Kind, d.Platform, d.Model, d.OSVersion, d.ABIs, strings.Join(d.Tags, "\x00")}
 	d.class = p.byClass[key]
 	if d.class == nil {
 		d.class = &class{traits: d.Traits, index: len(p.classes)}

@@ -114,7 +114,7 @@ func (s *Server) uploadBuild(ctx context.Context, in *uploadBuildInput) (*stored
 	}
 	err = s.store.AddBuild(ctx, store.Build{
 		OrgID: in.OrgID, AppVersionID: in.AppVersionID, SHA256: key.SHA256, Size: info.Size,
-		Platform: app.Platform, MinOS: app.MinOS, Kind: app.Kind(), Package: app.Package, VersionName: app.VersionName, VersionCode: app.VersionCode,
+		Platform: app.Platform, MinOS: app.MinOS, ABIs: app.ABIs, Kind: app.Kind(), Package: app.Package, VersionName: app.VersionName, VersionCode: app.VersionCode,
 	})
 	if err != nil {
 		return nil, err

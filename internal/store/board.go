@@ -101,6 +101,7 @@ type deviceState struct {
 	platform     string
 	model        string
 	osVersion    string
+	abis         string    // instruction sets, joined by commas
 	tags         string    // joined by commas
 	app          qgjob.App // installed; its organization is empty when nothing is known
 	waitingUntil int64
@@ -159,10 +160,10 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			return err
 		}},
 		{`
-			select id, worker_id, kind, state, platform, model, os_version, tags, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq, minute_price
+			select id, worker_id, kind, state, platform, model, os_version, abis, tags, installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, waiting_seq, minute_price
 			from devices where worker_id <> '' or attempt_id <> ''`, func(row scanner) error {
 			d := &deviceState{}
-			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.platform, &d.model, &d.osVersion, &d.tags, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq, (*int64)(&d.minutePrice))
+			err := row.Scan(&d.id, &d.worker, &d.kind, &d.state, &d.platform, &d.model, &d.osVersion, &d.abis, &d.tags, &d.app.OrgID, &d.app.AppVersionID, &d.app.BuildSHA256, &d.waitingUntil, &d.waitingSeq, (*int64)(&d.minutePrice))
 			b.devices[d.id] = d
 			return err
 		}},

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 )
 
 // AddBuild records a build. Adding it again changes nothing.
@@ -11,10 +12,10 @@ func (s *Store) AddBuild(ctx context.Context, b Build) error {
 			delete(t.b.builds, newestOf{appVersion{b.OrgID, b.AppVersionID}, platform})
 		}
 		return t.exec(ctx, `
-			insert into builds (org_id, app_version_id, sha256, number, platform, package, version_name, version_code, size_bytes, added_at_ms, min_os, kind)
-			values ($1, $2, $3, coalesce((select max(n.number) from builds n where n.org_id = $1 and n.app_version_id = $2), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11)
+			insert into builds (org_id, app_version_id, sha256, number, platform, package, version_name, version_code, size_bytes, added_at_ms, min_os, kind, abis)
+			values ($1, $2, $3, coalesce((select max(n.number) from builds n where n.org_id = $1 and n.app_version_id = $2), 0) + 1, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 			on conflict (org_id, app_version_id, sha256) do nothing`,
-			b.OrgID, b.AppVersionID, b.SHA256, b.Platform, b.Package, b.VersionName, b.VersionCode, b.Size, t.now, b.MinOS, b.Kind)
+			b.OrgID, b.AppVersionID, b.SHA256, b.Platform, b.Package, b.VersionName, b.VersionCode, b.Size, t.now, b.MinOS, b.Kind, strings.Join(b.ABIs, ","))
 	})
 }
 
@@ -24,12 +25,13 @@ func (s *Store) Builds(ctx context.Context, org, appVersion string) ([]Build, er
 	err := s.query(ctx, func(row scanner) error {
 		var b Build
 		var added int64
-		err := row.Scan(&b.OrgID, &b.AppVersionID, &b.SHA256, &b.Platform, &b.Package, &b.VersionName, &b.VersionCode, &b.Size, &added, &b.MinOS, &b.Kind)
-		b.AddedAt = at(added)
+		var abis string
+		err := row.Scan(&b.OrgID, &b.AppVersionID, &b.SHA256, &b.Platform, &b.Package, &b.VersionName, &b.VersionCode, &b.Size, &added, &b.MinOS, &b.Kind, &abis)
+		b.AddedAt, b.ABIs = at(added), words(abis)
 		builds = append(builds, b)
 		return err
 	}, `
-		select org_id, app_version_id, sha256, platform, package, version_name, version_code, size_bytes, added_at_ms, min_os, kind
+		select org_id, app_version_id, sha256, platform, package, version_name, version_code, size_bytes, added_at_ms, min_os, kind, abis
 		from builds where org_id = $1 and app_version_id = $2 order by number desc`, org, appVersion)
 	return builds, err
 }

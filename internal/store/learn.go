@@ -216,11 +216,15 @@ func jsonText(v any) string {
 
 // traits is what a device is to requirements.
 func (d *deviceState) traits() qgjob.Traits {
-	t := qgjob.Traits{ID: d.id, Kind: d.kind, Platform: d.platform, Model: d.model, OSVersion: d.osVersion}
-	if d.tags != "" {
-		t.Tags = strings.Split(d.tags, ",")
+	return qgjob.Traits{ID: d.id, Kind: d.kind, Platform: d.platform, Model: d.model, OSVersion: d.osVersion, ABIs: d.abis, Tags: words(d.tags)}
+}
+
+// words are those that commas join in a column.
+func words(joined string) []string {
+	if joined == "" {
+		return nil
 	}
-	return t
+	return strings.Split(joined, ",")
 }
 
 func (j *job) group() sched.Group {

@@ -36,23 +36,20 @@ func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
 		var tags string
 		err := row.Scan(&d.ID, &d.Serial, &d.Kind, &d.Platform, &d.Model, &d.OSVersion, &d.State, &d.Message, &d.WorkerID, &tags, &d.Host, &d.JobID,
 			&app.OrgID, &app.AppVersionID, &app.BuildSHA256, &d.Installs, &d.InstallsSaved, &seen,
-			&d.ScreenWidth, &d.ScreenHeight, &d.BatteryPercent, &d.FreeStorage)
+			&d.ScreenWidth, &d.ScreenHeight, &d.BatteryPercent, &d.FreeStorage, &d.ABIs)
 		if app.OrgID != "" {
 			d.Installed = &app
 		}
 		if d.JobID != "" && d.State == qgjob.DeviceIdle {
 			d.State = qgjob.DeviceBusy
 		}
-		if tags != "" {
-			d.Tags = strings.Split(tags, ",")
-		}
-		d.SeenAt = at(seen)
+		d.Tags, d.SeenAt = words(tags), at(seen)
 		devices = append(devices, d)
 		return err
 	}, `
 		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.tags, d.host, coalesce(j.id, ''),
 			d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.installs, d.installs_saved, d.seen_at_ms,
-			d.screen_width, d.screen_height, d.battery_percent, d.free_storage
+			d.screen_width, d.screen_height, d.battery_percent, d.free_storage, d.abis
 		from devices d
 		left join attempts a on a.id = d.attempt_id
 		left join jobs j on j.seq = a.job_seq

@@ -68,6 +68,7 @@ type buildKey struct {
 // builtFor is a build, and what it asks of a device.
 type builtFor struct {
 	sha256, platform, minOS string
+	abis                    []string
 	kind                    qgjob.Target
 }
 
@@ -76,11 +77,11 @@ var (
 		select r.org_id, r.idempotency_key, r.body_hash, r.id, r.seq, r.jobs, r.submitted_at_ms
 		{from,} {lateral} (select * from runs where org_id = {1} and idempotency_key = {2} and idempotency_key <> '' limit 1) r`)
 	selectNewestBuild = newBulk("ttt", `
-		select {1}, {2}, {3}, sha256, platform, min_os, kind {from,} builds b
+		select {1}, {2}, {3}, sha256, platform, min_os, abis, kind {from,} builds b
 		where b.org_id = {1} and b.app_version_id = {2}
 			and b.number = (select max(n.number) from builds n where n.org_id = {1} and n.app_version_id = {2} and ({3} = '' or n.platform = {3}))`)
 	selectBuild = newBulk("tttt", `
-		select {1}, {2}, {3}, sha256, platform, min_os, kind {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {4}`)
+		select {1}, {2}, {3}, sha256, platform, min_os, abis, kind {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {4}`)
 )
 
 // submitReads looks up the idempotency keys of a batch.
@@ -255,7 +256,7 @@ func (c *submitCall) platform() string {
 }
 
 // require lets the jobs of a submission ask for what its build needs: an iOS build for iOS devices, an IPA for iPhones and not for
-// simulators, and none for devices whose system is known to be too old.
+// simulators, and none for devices whose system is known to be too old or whose processor to be another.
 func (c *submitCall) require(build builtFor) error {
 	if build.platform == "" {
 		return nil
@@ -273,7 +274,7 @@ func (c *submitCall) require(build builtFor) error {
 		if build.platform == qgjob.PlatformIOS {
 			requires.Platform = build.platform
 		}
-		requires.MinOS = build.minOS
+		requires.MinOS, requires.ABIs = build.minOS, build.abis
 		c.Jobs[i].Requires = requires.String()
 		switch {
 		case build.kind == "" || spec.Target == qgjob.TargetBrowserStack:
@@ -311,7 +312,9 @@ func (t *tx) knownBuilds(ctx context.Context, calls []*call) (map[buildKey]built
 		return func(row scanner) error {
 			var key buildKey
 			var build builtFor
-			err := row.Scan(&key.org, &key.id, &key.platform, &build.sha256, &build.platform, &build.minOS, &build.kind)
+			var abis string
+			err := row.Scan(&key.org, &key.id, &key.platform, &build.sha256, &build.platform, &build.minOS, &abis, &build.kind)
+			build.abis = words(abis)
 			if key.sha256 = build.sha256; newest {
 				key.sha256 = newestBuild
 			}
@@ -389,10 +392,10 @@ func (t *tx) knownDevices(ctx context.Context) ([]qgjob.Traits, error) {
 	known := []qgjob.Traits{}
 	err := t.query(ctx, func(row scanner) error {
 		var d deviceState
-		err := row.Scan(&d.id, &d.kind, &d.platform, &d.model, &d.osVersion, &d.tags)
+		err := row.Scan(&d.id, &d.kind, &d.platform, &d.model, &d.osVersion, &d.abis, &d.tags)
 		known = append(known, d.traits())
 		return err
-	}, `select id, kind, platform, model, os_version, tags from devices order by id`)
+	}, `select id, kind, platform, model, os_version, abis, tags from devices order by id`)
 	t.b.known = known
 	return known, err
 }

@@ -207,6 +207,7 @@ func TestBuildsSayWhereTheyRun(t *testing.T) {
 			{SHA256: "ipa", Platform: "ios", MinOS: "17.0", Kind: qgjob.TargetDevice},
 			{SHA256: "simulator", Platform: "ios", Kind: qgjob.TargetEmulator},
 			{SHA256: "apk", Platform: "android"},
+			{SHA256: "intel", Platform: "android", ABIs: []string{"x86", "x86_64"}},
 			{SHA256: "new", Platform: "android", MinOS: "13"},
 		} {
 			b.OrgID, b.AppVersionID, b.Package = "acme", "v1", "com.acme"
@@ -227,6 +228,7 @@ func TestBuildsSayWhereTheyRun(t *testing.T) {
 			{"ipa", qgjob.TargetAny, "tag=lab", "ipa", "platform=ios, tag=lab, min-os=17.0", qgjob.TargetDevice, ""},
 			{"ipa", qgjob.TargetDevice, "", "ipa", "platform=ios, min-os=17.0", qgjob.TargetDevice, ""},
 			{"apk", qgjob.TargetEmulator, "os>=12", "apk", "os>=12", qgjob.TargetEmulator, ""},
+			{"intel", qgjob.TargetAny, "", "intel", "abi=x86|x86_64", qgjob.TargetAny, ""},
 			{"ipa", qgjob.TargetEmulator, "", "", "", "", "build ipa is for target device"},
 			{"ipa", qgjob.TargetAny, "platform=android", "", "", "", "asks for android, and build ipa is for ios"},
 			{"apk", qgjob.TargetAny, "platform=ios", "", "", "", "asks for ios, and build apk is for android"},
@@ -434,6 +436,27 @@ func TestPagesPassOverABoundedNumberOfJobs(t *testing.T) {
 			if must(t, 0, err); len(jobs) != 1 || jobs[0].ID != rare.ID || next != "" {
 				t.Fatalf("%+v: then %d jobs, next %q", f, len(jobs), next)
 			}
+		}
+	})
+}
+
+// A build goes to the devices that its native code is for, also after the server has started again, and is refused where there are none.
+func TestBuildsGoWhereTheirCodeRuns(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		build := Build{OrgID: "acme", AppVersionID: "v1", SHA256: "intel", Platform: "android", Package: "com.acme", ABIs: []string{"x86", "x86_64"}}
+		must(t, 0, q.AddBuild(t.Context(), build))
+		arm, intel := phone("arm"), phone("avd")
+		arm.ABIs, intel.ABIs = "arm64-v8a,armeabi-v7a", "x86_64,arm64-v8a"
+		must(t, 0, second(q.Register(t.Context(), "w", "host", "test", []DeviceReport{arm})))
+		_, _, err := q.Submit(t.Context(), submission("acme", "v1", "a.spec.ts"))
+		if qgjob.ErrorCode(err) != qgjob.CodeUnmatched || !strings.Contains(err.Error(), "arm runs arm64-v8a and armeabi-v7a, and the build is for x86 or x86_64") {
+			t.Fatalf("with no device for it: %v", err)
+		}
+		must(t, 0, second(q.Register(t.Context(), "w", "host", "test", []DeviceReport{arm, intel})))
+		q.submit("v1", "a.spec.ts")
+		q.writer.board = nil // as after a start
+		if got := q.wait("w", "arm", "avd"); len(got) != 1 || got[0].DeviceID != "avd" {
+			t.Errorf("the job went to %+v", got)
 		}
 	})
 }

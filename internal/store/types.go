@@ -77,6 +77,7 @@ type Build struct {
 	SHA256       string
 	Platform     string
 	MinOS        string       // the oldest system that it runs on; empty for any
+	ABIs         []string     // instruction sets of which it needs one; empty for any
 	Kind         qgjob.Target // the only kind of own device that takes it; empty for all
 	Package      string
 	VersionName  string

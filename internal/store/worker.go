@@ -63,10 +63,10 @@ func (s *Store) Heartbeat(ctx context.Context, workerID string, devices []Device
 }
 
 var (
-	upsertDevices = newBulk("tttttttttttttiiiiiiti", `
+	upsertDevices = newBulk("tttttttttttttiiiiiitit", `
 		insert into devices (id, worker_id, host, serial, kind, platform, model, os_version, state, message,
 			installed_org_id, installed_app_version_id, installed_build_sha256, waiting_until_ms, seen_at_ms,
-			screen_width, screen_height, battery_percent, free_storage, tags, minute_price)
+			screen_width, screen_height, battery_percent, free_storage, tags, minute_price, abis)
 		{values}
 		on conflict (id) do update
 		set worker_id = excluded.worker_id, host = excluded.host, serial = excluded.serial, kind = excluded.kind, platform = excluded.platform,
@@ -74,7 +74,7 @@ var (
 			installed_org_id = excluded.installed_org_id, installed_app_version_id = excluded.installed_app_version_id,
 			installed_build_sha256 = excluded.installed_build_sha256, seen_at_ms = excluded.seen_at_ms,
 			screen_width = excluded.screen_width, screen_height = excluded.screen_height,
-			battery_percent = excluded.battery_percent, free_storage = excluded.free_storage, tags = excluded.tags, minute_price = excluded.minute_price,
+			battery_percent = excluded.battery_percent, free_storage = excluded.free_storage, tags = excluded.tags, minute_price = excluded.minute_price, abis = excluded.abis,
 			waiting_until_ms = case when devices.worker_id = excluded.worker_id then devices.waiting_until_ms else 0 end`)
 	dropDevices = newBulk("t", `update devices set worker_id = '', waiting_until_ms = 0 {from} where id = {1}`)
 )
@@ -109,7 +109,7 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 		rows = append(rows, []any{
 			d.ID, workerID, host, d.Serial, d.Kind, d.Platform, d.Model, d.OSVersion, d.State, d.Message,
 			app.OrgID, app.AppVersionID, app.BuildSHA256, 0, t.now,
-			d.ScreenWidth, d.ScreenHeight, d.BatteryPercent, d.FreeStorage, strings.Join(d.Tags, ","), int64(amount(d.MinutePrice)),
+			d.ScreenWidth, d.ScreenHeight, d.BatteryPercent, d.FreeStorage, strings.Join(d.Tags, ","), int64(amount(d.MinutePrice)), d.ABIs,
 		})
 		t.b.claim(d, app, workerID)
 	}
@@ -138,7 +138,7 @@ func (b *board) claim(report DeviceReport, app qgjob.App, workerID string) {
 		d.worker, d.waitingUntil = workerID, 0
 	}
 	d.kind, d.state, d.app = report.Kind, report.State, app
-	d.platform, d.model, d.osVersion, d.tags = report.Platform, report.Model, report.OSVersion, strings.Join(report.Tags, ",")
+	d.platform, d.model, d.osVersion, d.abis, d.tags = report.Platform, report.Model, report.OSVersion, report.ABIs, strings.Join(report.Tags, ",")
 	d.minutePrice = amount(report.MinutePrice)
 }
 

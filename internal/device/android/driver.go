@@ -365,6 +365,7 @@ func (d *Driver) facts(ctx context.Context, dev adb.Device) (f facts, booted boo
 		kind:        qgjob.TargetDevice,
 		model:       cmp.Or(props["ro.product.model"], dev.Model),
 		osVersion:   props["ro.build.version.release"],
+		hardware:    qgjob.Hardware{ABIs: cmp.Or(props["ro.product.cpu.abilist"], props["ro.product.cpu.abi"])},
 	}
 	f.sdk, _ = strconv.Atoi(props["ro.build.version.sdk"])
 	if props["ro.kernel.qemu"] == "1" || props["ro.boot.qemu"] == "1" || isEmulatorSerial(dev.Serial) {

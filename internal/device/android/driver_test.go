@@ -75,7 +75,7 @@ func TestStatesOfDevicesThatCannotBeAsked(t *testing.T) {
 }
 
 // simulatedHardware is what every simulated phone has.
-var simulatedHardware = qgjob.Hardware{ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 100, FreeStorage: 48 << 30}
+var simulatedHardware = qgjob.Hardware{ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 100, FreeStorage: 48 << 30, ABIs: "arm64-v8a"}
 
 func TestHardware(t *testing.T) {
 	before := qgjob.Hardware{ScreenWidth: 720, ScreenHeight: 1280, BatteryPercent: 50, FreeStorage: 1}
