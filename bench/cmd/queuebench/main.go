@@ -83,11 +83,7 @@ func (o options) obtain(ctx context.Context, log io.Writer) (*result.Results, er
 	if o.from != "" {
 		return result.Load(o.from)
 	}
-	results, err := o.measure(ctx, log)
-	if err != nil {
-		return nil, err
-	}
-	return results, results.Save(o.results)
+	return o.measure(ctx, log)
 }
 
 // The kinds of thin servers.

@@ -103,7 +103,7 @@ func (m measures) only(names string) (measures, error) {
 	return kept, nil
 }
 
-// measure takes all measurements. In each round every contestant has its turn at each, and who begins changes.
+// measure takes all measurements, and saves them round by round. In each round every contestant has its turn at each, and who begins changes.
 func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results, err error) {
 	todo, err := o.plan().only(o.only)
 	if err != nil {
@@ -118,7 +118,7 @@ func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results,
 	if err != nil {
 		return nil, err
 	}
-	results := &result.Results{Machine: result.ThisMachine(), Versions: result.Versions(postgres), Rounds: o.rounds, Short: o.short}
+	results := &result.Results{Machine: result.ThisMachine(), Versions: result.Versions(postgres), Short: o.short}
 	session := measure.Session{Stage: stage, Size: measure.Full}
 	if o.profile != "" {
 		session.Profiler.Dir = o.profile
@@ -141,6 +141,10 @@ func (o options) measure(ctx context.Context, log io.Writer) (_ *result.Results,
 					return nil, err
 				}
 			}
+		}
+		results.Rounds = round + 1
+		if err := results.Save(o.results); err != nil {
+			return nil, err
 		}
 	}
 	return results, nil
