@@ -12,6 +12,7 @@ import (
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/blob"
+	"qgjob/internal/store"
 )
 
 const (
@@ -60,7 +61,7 @@ func (s *Server) addArtifact(ctx context.Context, in *addArtifactInput) (*stored
 	if err := in.fits("artifact", api.MaxArtifact); err != nil {
 		return nil, err
 	}
-	org, err := s.store.MayAddArtifact(ctx, id, in.Token)
+	org, err := s.store.MayAddArtifact(ctx, id, in.Token, in.SHA256)
 	if err != nil {
 		return nil, err
 	}
@@ -128,28 +129,32 @@ func retainLoop(ctx context.Context, log *slog.Logger, retain func(context.Conte
 	}
 }
 
-// retain forgets secrets and artifacts beyond the bounds, and then removes the artifacts' files.
-func (s *Server) retain(ctx context.Context) error {
+// retain forgets secrets and artifacts beyond the bounds, and removes files that no artifact has named for as long as rest.
+func (s *Server) retain(ctx context.Context, within Retention, rest time.Duration) error {
 	if err := s.store.ForgetSecrets(ctx, secretsKept); err != nil {
 		return err
 	}
-	if s.retention == (Retention{}) {
-		return nil
+	for more := within != (Retention{}); more; {
+		var err error
+		if more, err = s.store.ForgetArtifacts(ctx, within.Age, within.Size); err != nil {
+			return err
+		}
 	}
 	for {
-		unused, more, err := s.store.ForgetArtifacts(ctx, s.retention.Age, s.retention.Size)
+		files, err := s.store.UnnamedFiles(ctx, rest)
 		if err != nil {
 			return err
 		}
-		for org, files := range unused {
-			for _, sha := range files {
-				key := blob.Key{OrgID: org, Kind: blob.Artifact, SHA256: sha}
-				if err := s.blobs.Remove(ctx, key, time.Now().Add(-retainRest)); err != nil {
-					return err
-				}
+		for _, f := range files {
+			key := blob.Key{OrgID: f.OrgID, Kind: blob.Artifact, SHA256: f.SHA256}
+			if err := s.blobs.Remove(ctx, key, time.Now().Add(-rest)); err != nil {
+				return err
+			}
+			if err := s.store.FileRemoved(ctx, f); err != nil {
+				return err
 			}
 		}
-		if !more {
+		if len(files) < store.ArtifactPage {
 			return nil
 		}
 	}

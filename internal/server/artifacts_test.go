@@ -6,11 +6,13 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"qgjob"
 	"qgjob/internal/api"
+	"qgjob/internal/server"
 )
 
 // names are a job's artifacts as attempt/name.
@@ -83,37 +85,44 @@ func TestArtifactsTravel(t *testing.T) {
 	})
 }
 
-// TestArtifactsAreKeptWithinBounds: the oldest go first, those of other organizations stay, and a file goes when
-// nothing names it any more.
+// TestArtifactsAreKeptWithinBounds: the oldest go first, and a file goes when nothing names it any more: its artifacts were forgotten, another
+// file took its place, or its upload was broken off.
 func TestArtifactsAreKeptWithinBounds(t *testing.T) {
 	onEachStore(t, func(t *testing.T, r *running) {
 		w := r.newWorker("P1")
 		job := r.submit("a.spec.js")
 		lease := w.take("P1").Lease
-		for _, a := range []struct{ name, text string }{{"one", "same"}, {"two", "same"}, {"three", "other"}} {
+		for _, a := range []struct{ name, text string }{{"one", "first"}, {"one", "same"}, {"two", "same"}, {"three", "other"}} {
 			if _, err := r.AddArtifact(t.Context(), lease, a.name, fileOf(a.text)); err != nil {
 				t.Fatal(err)
 			}
+			time.Sleep(2 * time.Millisecond) // their order is that of their time
 		}
-		if unused, _, err := r.store.ForgetArtifacts(t.Context(), time.Hour, 1000); err != nil || len(unused) > 0 {
-			t.Errorf("within its bounds, %v was forgotten: %v", unused, err)
-		}
-		if _, _, err := r.store.ForgetArtifacts(t.Context(), 0, 10); err != nil {
+		if _, err := r.store.MayAddArtifact(t.Context(), lease.AttemptID, lease.Token, strings.Repeat("ab", 32)); err != nil {
 			t.Fatal(err)
 		}
-		names, _ := r.names(job)
-		if len(names) != 2 && len(names) != 1 {
-			t.Errorf("of 13 bytes, within 10 stay %q", names)
+		for _, step := range []struct {
+			within server.Retention
+			names  []string
+			files  int
+		}{
+			{server.Retention{Age: time.Hour, Size: 13}, []string{"1/one", "1/three", "1/two"}, 2},
+			{server.Retention{Size: 12}, []string{"1/three", "1/two"}, 2},
+			{server.Retention{Size: 8}, []string{"1/three"}, 1},
+			{server.Retention{Age: time.Millisecond}, nil, 0},
+		} {
+			time.Sleep(2 * time.Millisecond)
+			if err := r.server.Retain(t.Context(), step.within); err != nil {
+				t.Fatal(err)
+			}
+			names, _ := r.names(job)
+			files, _ := filepath.Glob(filepath.Join(r.files, "artifacts", "*", "*", "*"))
+			if !slices.Equal(names, step.names) || len(files) != step.files {
+				t.Errorf("within %+v stay %q in %q", step.within, names, files)
+			}
 		}
-		unused, more, err := r.store.ForgetArtifacts(t.Context(), 0, 1)
-		if err != nil || more || len(unused["acme"]) == 0 {
-			t.Errorf("forgotten %v (more: %v): %v", unused, more, err)
-		}
-		if names, _ := r.names(job); len(names) > 0 {
-			t.Errorf("of 13 bytes, within 1 stay %q", names)
-		}
-		if files, _ := filepath.Glob(filepath.Join(r.files, "artifacts", "*", "*", "*")); len(files) != 2 {
-			t.Errorf("files %q; those that are young stay for a while", files)
+		if files, err := r.store.UnnamedFiles(t.Context(), 0); err != nil || len(files) > 0 {
+			t.Errorf("files %v are still known: %v", files, err)
 		}
 	})
 }

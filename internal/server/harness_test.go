@@ -101,10 +101,11 @@ func openStore(t testing.TB, o store.Options) *store.Store {
 // running is a server that really listens, with a client of it.
 type running struct {
 	*api.Client
-	t     *testing.T
-	store *store.Store
-	files string       // directory of bundles and builds
-	stop  func() error // shuts the server down and returns what Serve returned; again: the same
+	t      *testing.T
+	store  *store.Store
+	server *server.Server
+	files  string       // directory of bundles and builds
+	stop   func() error // shuts the server down and returns what Serve returned; again: the same
 }
 
 // serve starts a server over the store.
@@ -151,7 +152,7 @@ func serveOver(t *testing.T, st *store.Store, blobs blob.Store, addr string, tok
 		<-ended
 		return result
 	}
-	r := &running{t: t, store: st, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
+	r := &running{t: t, store: st, server: s, stop: stop, Client: &api.Client{BaseURL: "http://" + l.Addr().String(), HTTP: api.NewHTTP()}}
 	t.Cleanup(func() {
 		r.HTTP.CloseIdleConnections()
 		if err := stop(); err != nil {

@@ -115,7 +115,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	news := s.store.Subscribe(store.TopicQueue)
 	defer news.Close()
 	loops.Go(func() { dispatchLoop(loopCtx, s.log, news.C, s.dispatch) })
-	loops.Go(func() { retainLoop(loopCtx, s.log, s.retain) })
+	loops.Go(func() {
+		retainLoop(loopCtx, s.log, func(ctx context.Context) error { return s.retain(ctx, s.retention, retainRest) })
+	})
 	loops.Go(func() {
 		repeatLoop(loopCtx, s.log, giveUpEvery, "jobs that waited too long could not be given up", s.store.GiveUp)
 	})

@@ -58,6 +58,10 @@ func recount(ctx context.Context, s *Store) error {
 			`select org_id || ' ' || app_version_id || ' ' || target || requires || ' ' || priority || ' ' || prefer_device || ' ' || avoid_device, min(seq) from jobs
 				where state = 'queued' group by org_id, app_version_id, target, requires, priority, prefer_device, avoid_device`,
 		},
+		"bytes of artifacts": {
+			`select org_id, value from counters where name = 'artifact_bytes' and value <> 0`,
+			`select org_id, cast(sum(size_bytes) as bigint) from artifacts group by org_id`,
+		},
 		"events by job": {
 			`select seq || '', events from jobs`,
 			`select job_seq || '', case when count(*) = max(seq) and min(seq) = 1 then count(*) else -1 end from events group by job_seq`,

@@ -20,6 +20,7 @@ const (
 	installsDone      = "installs"
 	installsSaved     = "installs_saved"
 	cloudCost         = "cloud_cost" // in millionths
+	artifactBytes     = "artifact_bytes"
 	predictionsJudged = "predictions"
 	startedByP50      = "predictions_by_p50"
 	startedByP90      = "predictions_by_p90"
