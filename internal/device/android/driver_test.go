@@ -74,7 +74,7 @@ func TestStatesOfDevicesThatCannotBeAsked(t *testing.T) {
 	}
 }
 
-// simulatedHardware is what every simulated phone has.
+// simulatedHardware is what every simulated phone has. An emulator's instruction set is another.
 var simulatedHardware = qgjob.Hardware{ScreenWidth: 1080, ScreenHeight: 2340, BatteryPercent: 100, FreeStorage: 48 << 30, ABIs: "arm64-v8a"}
 
 func TestHardware(t *testing.T) {
@@ -119,6 +119,8 @@ func TestKindModelAndVersion(t *testing.T) {
 	phone := startPhone(t, phonesim.Options{Model: "Pixel 7", OSVersion: "13"})
 	emulator := startPhone(t, phonesim.Options{Emulator: true, OSVersion: "16"})
 	d := newHost(t, phone.Addr(), emulator.Addr(), "127.0.0.1:1").driver(t)
+	emulated := simulatedHardware
+	emulated.ABIs = "x86_64"
 	want := map[string]device.Info{
 		phone.Addr(): {
 			ID: phone.Addr() + "@" + d.host, Serial: phone.Addr(), Kind: qgjob.TargetDevice, Platform: "android",
@@ -126,7 +128,7 @@ func TestKindModelAndVersion(t *testing.T) {
 		},
 		emulator.Addr(): {
 			ID: emulator.Addr() + "@" + d.host, Serial: emulator.Addr(), Kind: qgjob.TargetEmulator, Platform: "android",
-			Model: "sdk_gphone64_x86_64", OSVersion: "16", State: qgjob.DeviceIdle, Hardware: simulatedHardware,
+			Model: "sdk_gphone64_x86_64", OSVersion: "16", State: qgjob.DeviceIdle, Hardware: emulated,
 		},
 		"127.0.0.1:1": {
 			ID: "127.0.0.1:1@" + d.host, Serial: "127.0.0.1:1", Kind: qgjob.TargetDevice, Platform: "android",
