@@ -103,22 +103,24 @@ func TestArtifactsAreKeptWithinBounds(t *testing.T) {
 		}
 		for _, step := range []struct {
 			within server.Retention
+			rest   time.Duration
 			names  []string
 			files  int
 		}{
-			{server.Retention{Age: time.Hour, Size: 13}, []string{"1/one", "1/three", "1/two"}, 2},
-			{server.Retention{Size: 12}, []string{"1/three", "1/two"}, 2},
-			{server.Retention{Size: 8}, []string{"1/three"}, 1},
-			{server.Retention{Age: time.Millisecond}, nil, 0},
+			{server.Retention{Age: time.Hour, Size: 13}, 0, []string{"1/one", "1/three", "1/two"}, 2},
+			{server.Retention{Size: 12}, 0, []string{"1/three", "1/two"}, 2},
+			{server.Retention{Size: 8}, 0, []string{"1/three"}, 1},
+			{server.Retention{Age: time.Millisecond}, time.Hour, nil, 1}, // files that are young stay for a while
+			{server.Retention{}, 0, nil, 0},
 		} {
 			time.Sleep(2 * time.Millisecond)
-			if err := r.server.Retain(t.Context(), step.within); err != nil {
+			if err := r.server.Retain(t.Context(), step.within, step.rest); err != nil {
 				t.Fatal(err)
 			}
 			names, _ := r.names(job)
 			files, _ := filepath.Glob(filepath.Join(r.files, "artifacts", "*", "*", "*"))
 			if !slices.Equal(names, step.names) || len(files) != step.files {
-				t.Errorf("within %+v stay %q in %q", step.within, names, files)
+				t.Errorf("within %+v, with %v of rest, stay %q in %q", step.within, step.rest, names, files)
 			}
 		}
 		if files, err := r.store.UnnamedFiles(t.Context(), 0); err != nil || len(files) > 0 {
