@@ -9,10 +9,9 @@ import (
 
 // MayAddArtifact says whether a token is the right to add artifacts to an attempt, and returns whose attempt it is. The file that
 // is about to come is known from then on, whatever comes of its upload.
-// As with the log, an attempt that its worker's result ended still takes them; one that the server ended does not.
 func (s *Store) MayAddArtifact(ctx context.Context, attemptID, token, sha256 string) (org string, err error) {
 	err = s.write(ctx, func(ctx context.Context, t *tx) error {
-		a, _, err := t.attemptWithArtifacts(ctx, attemptID, token)
+		a, _, err := t.attemptToAddTo(ctx, attemptID, token)
 		if err != nil {
 			return err
 		}
@@ -25,7 +24,7 @@ func (s *Store) MayAddArtifact(ctx context.Context, attemptID, token, sha256 str
 // AddArtifact records a file that is in the blob store already. The same name again replaces the file.
 func (s *Store) AddArtifact(ctx context.Context, attemptID, token, name, sha256 string, size int64) error {
 	return s.write(ctx, func(ctx context.Context, t *tx) error {
-		a, jobID, err := t.attemptWithArtifacts(ctx, attemptID, token)
+		a, jobID, err := t.attemptToAddTo(ctx, attemptID, token)
 		if err != nil {
 			return err
 		}
@@ -52,15 +51,6 @@ func (s *Store) AddArtifact(ctx context.Context, attemptID, token, name, sha256 
 		}
 		return t.exec(ctx, `delete from unnamed_files where org_id = $1 and sha256 = $2`, a.org, sha256)
 	})
-}
-
-// attemptWithArtifacts is the attempt that a token is the right to add artifacts to, and its job's id.
-func (t *tx) attemptWithArtifacts(ctx context.Context, attemptID, token string) (a *attempt, jobID string, err error) {
-	a, jobID, err = t.attemptOfLog(ctx, attemptID)
-	if err == nil && (a == nil || a.token != token || a.outcome != "" && a.resultHash == "") {
-		err = leaseLost(attemptID)
-	}
-	return a, jobID, err
 }
 
 // unname notes that a file may have no name, from now on.

@@ -158,6 +158,14 @@ func text(v any) string {
 	return s
 }
 
+// words are those that commas join in a column.
+func words(joined string) []string {
+	if joined == "" {
+		return nil
+	}
+	return strings.Split(joined, ",")
+}
+
 // textOf is where a text goes that is read into one of the vocabulary's string types.
 func textOf(dest any) (*string, error) {
 	switch d := dest.(type) {

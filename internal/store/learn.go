@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"qgjob"
@@ -217,14 +216,6 @@ func jsonText(v any) string {
 // traits is what a device is to requirements.
 func (d *deviceState) traits() qgjob.Traits {
 	return qgjob.Traits{ID: d.id, Kind: d.kind, Platform: d.platform, Model: d.model, OSVersion: d.osVersion, ABIs: d.abis, Tags: words(d.tags)}
-}
-
-// words are those that commas join in a column.
-func words(joined string) []string {
-	if joined == "" {
-		return nil
-	}
-	return strings.Split(joined, ",")
 }
 
 func (j *job) group() sched.Group {

@@ -14,12 +14,9 @@ import (
 // that its worker's result ended still takes the rest of its log; one that the server ended does not.
 func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset int64, chunk []byte) (size int64, err error) {
 	err = s.writer.do(ctx, single, func(ctx context.Context, t *tx) error {
-		a, jobID, err := t.attemptOfLog(ctx, attemptID)
+		a, jobID, err := t.attemptToAddTo(ctx, attemptID, token)
 		if err != nil {
 			return err
-		}
-		if a == nil || a.token != token || (a.outcome != "" && a.resultHash == "") {
-			return leaseLost(attemptID)
 		}
 		size = a.logReceived
 		if offset < 0 || offset > size {
@@ -46,8 +43,18 @@ func (s *Store) AppendLog(ctx context.Context, attemptID, token string, offset i
 	return size, err
 }
 
-// attemptOfLog finds an attempt, open or ended, and the id of its job; nil when there is none.
-func (t *tx) attemptOfLog(ctx context.Context, id string) (*attempt, string, error) {
+// attemptToAddTo finds the attempt, open or ended, to whose log and artifacts a token is the right to add, and the id of its job. One
+// that its worker's result ended still takes them; one that the server ended does not.
+func (t *tx) attemptToAddTo(ctx context.Context, id, token string) (a *attempt, jobID string, err error) {
+	a, jobID, err = t.attemptAndJob(ctx, id)
+	if err == nil && (a == nil || a.token != token || a.outcome != "" && a.resultHash == "") {
+		err = leaseLost(id)
+	}
+	return a, jobID, err
+}
+
+// attemptAndJob finds an attempt, open or ended, and the id of its job; nil when there is none.
+func (t *tx) attemptAndJob(ctx context.Context, id string) (*attempt, string, error) {
 	if a := t.b.open[id]; a != nil {
 		return a, a.job.ID, nil
 	}

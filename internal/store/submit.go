@@ -396,8 +396,11 @@ func (t *tx) knownDevices(ctx context.Context) ([]qgjob.Traits, error) {
 		known = append(known, d.traits())
 		return err
 	}, `select id, kind, platform, model, os_version, abis, tags from devices order by id`)
+	if err != nil {
+		return nil, err
+	}
 	t.b.known = known
-	return known, err
+	return known, nil
 }
 
 // mismatchesNamed is how many devices an error describes.

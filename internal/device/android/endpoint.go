@@ -94,27 +94,14 @@ func (s *session) ensureAppium(ctx context.Context, install *appium.Install) err
 	return err
 }
 
-// startAppium begins to start the server that Endpoint will ask for, while the device is busy with something else. What it returns waits for
-// the end of that, or gives it up; a failure comes up again when Endpoint asks.
-func (s *session) startAppium(ctx context.Context) (started func(wanted bool)) {
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		install, err := appium.Ensure(ctx, s.d.opts.AppiumDir, appium.Android, s.d.log)
-		if err == nil {
-			err = s.ensureAppium(ctx, install)
-		}
-		if err != nil {
-			s.log.Info("Appium was not started ahead", "error", err)
-		}
-	}()
-	return func(wanted bool) {
-		if !wanted {
-			cancel()
-		}
-		<-done
-		cancel()
+// startAppium starts the server before Endpoint asks for it. A failure comes up again when Endpoint asks.
+func (s *session) startAppium(ctx context.Context) {
+	install, err := appium.Ensure(ctx, s.d.opts.AppiumDir, appium.Android, s.d.log)
+	if err == nil {
+		err = s.ensureAppium(ctx, install)
+	}
+	if err != nil {
+		s.log.Info("Appium was not started ahead", "error", err)
 	}
 }
 

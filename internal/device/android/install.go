@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"qgjob"
@@ -52,10 +53,8 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		}
 		did.Reset = time.Since(began)
 	} else {
-		started := s.startAppium(ctx)
-		err := s.install(ctx, file)
-		took := time.Since(began)
-		if started(err == nil); err != nil {
+		took, err := s.installBesideAppium(ctx, file)
+		if err != nil {
 			return did, err
 		}
 		did.Installed, did.Install = true, took
@@ -63,6 +62,20 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 	}
 	s.record.Set(record{Package: b.Package, App: b.Key})
 	return did, nil
+}
+
+// installBesideAppium installs a build while the Appium starts that Endpoint will ask for, and says how long the install took.
+func (s *session) installBesideAppium(ctx context.Context, file apk) (took time.Duration, err error) {
+	starting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	var appium sync.WaitGroup
+	appium.Go(func() { s.startAppium(starting) })
+	defer appium.Wait()
+	began := time.Now()
+	if err = s.install(ctx, file); err != nil {
+		giveUp()
+	}
+	return time.Since(began), err
 }
 
 // packageName is what Android takes for one; nothing else goes into a command line.
