@@ -32,6 +32,7 @@ type submitOptions struct {
 	maxFailures         int
 	deadline            time.Duration
 	maxCost             float64
+	costGiven           bool
 	queueTimeout        time.Duration
 	video               string
 	environment         environmentOptions
@@ -102,7 +103,7 @@ With --wait, Ctrl-C asks whether to cancel; a second one cancels. In CI the firs
 	f.BoolVar(&o.noWait, "no-wait", false, "return as soon as the jobs are queued (the default)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
 	return command(cmd, func(ctx context.Context) error {
-		o.keyGiven = f.Changed("idempotency-key")
+		o.keyGiven, o.costGiven = f.Changed("idempotency-key"), f.Changed("max-cost")
 		if err := o.parse(); err != nil {
 			return err
 		}
@@ -172,8 +173,8 @@ func (o *submitOptions) parse() (err error) {
 		return exitf(exitUsage, "--queue-timeout must be from 1s to %s, for example 30m", maxQueueTimeout)
 	case o.deadline != 0 && (o.deadline < time.Second || o.deadline > maxDeadline):
 		return exitf(exitUsage, "--deadline must be from 1s to %s, for example 20m", maxDeadline)
-	case o.maxCost < 0:
-		return exitf(exitUsage, "--max-cost must be more than 0, for example 2.50")
+	case o.maxCost != 0 && !(o.maxCost >= 0.01 && o.maxCost <= 1e9) || o.costGiven && o.maxCost == 0:
+		return exitf(exitUsage, "--max-cost must be from 0.01 to 1000000000, for example 2.50")
 	case o.maxCost > 0 && o.deadline == 0:
 		return exitf(exitUsage, "--max-cost is what --deadline may cost: add it, for example --deadline=20m")
 	case o.failFast:

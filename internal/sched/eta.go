@@ -101,7 +101,7 @@ func (p *Planner) overlap(a, b *pool) bool {
 
 // wait is how long a job waits behind work of others and of its own group.
 func (p *Planner) wait(g *group, others, own time.Duration) time.Duration {
-	var running time.Duration
+	var running, mine time.Duration // mine: of its organization
 	live, free := 0, 0
 	for _, d := range p.devices {
 		if d.Unavailable != "" || !g.pool.fits(d) {
@@ -110,6 +110,9 @@ func (p *Planner) wait(g *group, others, own time.Duration) time.Duration {
 		live++
 		if d.serving != nil {
 			running += d.remaining(p.now)
+			if d.serving.org == g.org {
+				mine += d.remaining(p.now)
+			}
 		} else {
 			free++
 		}
@@ -117,11 +120,12 @@ func (p *Planner) wait(g *group, others, own time.Duration) time.Duration {
 	if live == 0 {
 		return 0
 	}
-	if limit := g.org.MaxDevices; limit > 0 {
-		live = min(live, limit)
-	}
 	if free > 0 && others <= 0 && own <= 0 {
 		return 0
 	}
-	return (max(others, 0) + max(own, 0) + running) / time.Duration(live)
+	wait := (max(others, 0) + max(own, 0) + running) / time.Duration(live)
+	if limit := g.org.MaxDevices; limit > 0 && limit < live { // its own work goes through so many of them
+		wait = max(wait, (max(own, 0)+mine)/time.Duration(limit))
+	}
+	return wait
 }

@@ -21,12 +21,12 @@ func (p *Planner) Queue(added Lane, now time.Time) int {
 }
 
 func (p *Planner) extend(l *lane, added Lane) {
-	head := Entry{added.OldestSeq, added.Oldest}
+	head := Entry{added.OldestSeq, added.Oldest, added.OldestRun}
 	if l.left == 0 {
 		l.head, l.next, l.work = head, added.Next, 0
 	} else {
 		for known := len(l.next) + 1; known < l.left; known++ {
-			l.next = append(l.next, Entry{l.head.Seq + int64(known), l.head.At})
+			l.next = append(l.next, Entry{Seq: l.head.Seq + int64(known), At: l.head.At})
 		}
 		l.next = append(append(l.next, head), added.Next...)
 	}
@@ -55,7 +55,7 @@ func (p *Planner) Release(deviceID string, now time.Time) {
 	}
 	g := d.serving
 	p.charge(g.org, now.Sub(d.since)-d.charged)
-	d.settle(now)
+	d.settle(g.org, now)
 	was := g.org.blocked()
 	g.org.running--
 	p.unblock(g.org, was)

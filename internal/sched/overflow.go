@@ -36,10 +36,13 @@ func (p *Planner) overflowOf(o *Overflow, of *org) *overflow {
 	return known
 }
 
-// spend adds to what was spent.
-func (o *overflow) spend(cost float64) {
-	o.Spent += cost
-	o.org.Spent += cost
+// spend adds to what was spent of the budgets that a device's job counts against: its organization's, and its run's
+// where it overflowed.
+func (d *device) spend(of *org, cost float64) {
+	of.Spent += cost
+	if d.over != nil {
+		d.over.Spent += cost
+	}
 }
 
 // left is how much may still be spent. Without any budget it is nothing: a deadline alone buys nothing.
@@ -66,9 +69,9 @@ func (l *lane) sells(d *device) bool {
 // takes is how long the lane's next job is expected to keep a device.
 func (l *lane) takes(d *device) time.Duration {
 	if d.has(l.app) {
-		return l.run() + d.reset()
+		return l.first() + d.reset()
 	}
-	return l.run() + d.install()
+	return l.first() + d.install()
 }
 
 // ownEnd is when the last job of a lane is expected to end on the devices that it asks for; ok is false when there
@@ -78,6 +81,15 @@ func (p *Planner) ownEnd(l *lane) (end time.Time, ok bool) {
 		return time.Time{}, false
 	}
 	return p.now.Add(p.Expected(l.index, 0) + l.run()), true
+}
+
+// absence is how long own devices may be gone, as at a restart of their worker, before a lane without any buys more
+// than it has to.
+const absence = 10 * time.Minute
+
+// canWait says whether a cloud's device would still make a lane's deadline alone if its own ones stayed away for a while.
+func (l *lane) canWait(now time.Time, d *device) bool {
+	return now.Add(absence + d.install() + l.work).Before(l.over.Deadline)
 }
 
 // offer is the free cloud device that is to take the next job of a lane, and what that is expected to cost; nil
@@ -90,7 +102,7 @@ func (p *Planner) offer(l *lane) (*device, Why) {
 	var best *device
 	var least float64
 	for _, d := range p.free {
-		if !l.sells(d) || ok && !p.now.Add(l.takes(d)).Before(end) {
+		if !l.sells(d) || ok && !p.now.Add(l.takes(d)).Before(end) || !ok && l.canWait(p.now, d) {
 			continue
 		}
 		if cost := l.takes(d).Minutes() * d.MinutePrice; best == nil || cost < least {
@@ -140,19 +152,18 @@ func (p *Planner) overflow(level int) {
 			if d == nil {
 				break
 			}
-			l.over.spend(why.Cost)
-			d.over, d.cost = l.over, why.Cost
+			d.over = l.over
 			p.give(d, l, why)
 		}
 	}
 }
 
 // settle replaces what a job was expected to cost by what it cost.
-func (d *device) settle(now time.Time) {
-	if d.over == nil {
+func (d *device) settle(of *org, now time.Time) {
+	if d.MinutePrice <= 0 {
 		return
 	}
-	d.over.spend(now.Sub(d.since).Minutes()*d.MinutePrice - d.cost)
+	d.spend(of, now.Sub(d.since).Minutes()*d.MinutePrice-d.cost)
 	d.over, d.cost = nil, 0
 }
 
@@ -170,7 +181,7 @@ func (p *Planner) overflowFrom(from int) int {
 
 // explainOverflow tells how a lane stands with its deadline and its budget.
 func (p *Planner) explainOverflow(l *lane, add func(ConstraintKind, bool, string, ...any)) {
-	if l.over == nil {
+	if l.over == nil || l.group.Target.Accepts(qgjob.TargetBrowserStack) {
 		return
 	}
 	due := fmt.Sprintf("to be done in %s", seconds(l.over.Deadline.Sub(p.now)))
@@ -217,6 +228,10 @@ func (p *Planner) explainOverflow(l *lane, add func(ConstraintKind, bool, string
 		add(ConstraintBudget, true, "no budget: submit with --max-cost, or give %s one by qgjob org --max-cost", l.OrgID)
 	case cost > left:
 		add(ConstraintBudget, true, "a job on %s costs about %.2f, and %.2f of the budget is left", cheapest.ID, cost, max(left, 0))
+	case !ok && l.canWait(p.now, cheapest):
+		add(ConstraintBudget, true, "%s can still make it: its own devices may come back before", cheapest.ID)
+	case ok && !p.now.Add(l.takes(cheapest)).Before(end):
+		add(ConstraintBudget, true, "%s would end it no sooner: in %s", cheapest.ID, seconds(l.takes(cheapest)))
 	default:
 		free := slices.ContainsFunc(sellers, p.isFree)
 		add(ConstraintBudget, !free, "%.2f of the budget is left, a job costs about %.2f: %s of BrowserStack can run it, %s",

@@ -361,14 +361,17 @@ func (p *Planner) give(d *device, l *lane, why Why) {
 	busy := l.takes(d)
 	d.Free, d.Until = false, p.now.Add(busy)
 	d.since, d.charged = p.now, busy
+	if d.cost = busy.Minutes() * d.MinutePrice; d.cost > 0 {
+		d.spend(g.org, d.cost)
+	}
 	p.free = without(p.free, d)
 	d.class.free = without(d.class.free, d)
-	l.work -= l.run()
+	l.work = max(0, l.work-l.first())
 	l.left--
 	if len(l.next) > 0 {
 		l.head, l.next = l.next[0], l.next[1:]
 	} else {
-		l.head.Seq++
+		l.head.Seq, l.head.Run = l.head.Seq+1, 0
 	}
 	p.count(l, -1)
 	p.serve(d, g)

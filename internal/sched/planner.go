@@ -81,6 +81,9 @@ func (l *lane) run() time.Duration {
 	return l.work / time.Duration(l.left)
 }
 
+// first is the expected run time of its next job, where that is known: jobs of one run are given the longest first.
+func (l *lane) first() time.Duration { return cmp.Or(l.head.Run, l.run()) }
+
 // group is a Group with its place among those that wait.
 type group struct {
 	Group
@@ -439,7 +442,7 @@ func (p *Planner) addLane(given Lane) *lane {
 	l := p.newLane()
 	*l = lane{
 		laneKey: key, index: len(p.lanes), group: g, left: given.Queued, work: given.Work, late: -1,
-		head: Entry{given.OldestSeq, given.Oldest}, next: given.Next, over: p.overflowOf(given.Overflow, g.org),
+		head: Entry{given.OldestSeq, given.Oldest, given.OldestRun}, next: given.Next, over: p.overflowOf(given.Overflow, g.org),
 	}
 	if l.over != nil {
 		p.eager = append(p.eager, l)

@@ -42,6 +42,7 @@ type Lane struct {
 	Queued      int
 	OldestSeq   int64         // submission order of its oldest job
 	Oldest      time.Time     // when that was submitted
+	OldestRun   time.Duration // its expected run time; 0: as of the lane's others
 	Next        []Entry       // the entries behind it, as far as they are known; others are taken to follow one by one
 	Work        time.Duration // expected run time of all its jobs together; 0: the prior for each
 	Overflow    *Overflow     // of jobs that may run on a cloud's devices for money; nil for none
@@ -51,6 +52,7 @@ type Lane struct {
 type Entry struct {
 	Seq int64
 	At  time.Time
+	Run time.Duration // expected run time; 0: as of the lane's others
 }
 
 // Device is a device that a live worker has.

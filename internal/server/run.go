@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -62,6 +63,9 @@ func (s *Server) retryRun(ctx context.Context, in *retryInput) (*runOutput, erro
 	}
 	if len(request.Jobs) == 0 {
 		return nil, qgjob.Errorf(qgjob.CodeConflict, "every job of run %s passed: there is none to run again", id)
+	}
+	if !slices.ContainsFunc(request.Jobs, func(j api.JobSpec) bool { return j.Target != string(qgjob.TargetBrowserStack) }) {
+		request.DeadlineSeconds, request.MaxCost = 0, 0 // none of them can overflow
 	}
 	environment, err := s.environmentAgain(ctx, run.OrgID, id)
 	if err != nil {

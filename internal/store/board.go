@@ -39,6 +39,7 @@ type board struct {
 	orgs        map[string]*orgState
 	overflows   map[int64]*overflowState // by run
 	streaks     map[sched.Group]*streakState
+	holds       map[string]holdState // of devices that are to take no work
 
 	builds map[newestOf]builtFor // newest build, none for the zero value; what is not here was not asked for
 }
@@ -79,8 +80,13 @@ func (l *laneState) snapshot() sched.Lane {
 		Queued: l.queued, OldestSeq: l.oldest, Oldest: at(l.oldestAt), Work: time.Duration(l.workMS) * time.Millisecond,
 	}
 	if len(l.heads) > 0 && l.heads[0].seq == l.oldest {
-		for _, j := range l.heads[1:min(len(l.heads), nextKnown)] {
-			s.Next = append(s.Next, sched.Entry{Seq: j.seq, At: j.SubmittedAt})
+		known := nextKnown
+		if l.runSeq != 0 {
+			known = headsOfLane // each has its price
+		}
+		s.OldestRun = time.Duration(l.heads[0].expectedMS) * time.Millisecond
+		for _, j := range l.heads[1:min(len(l.heads), known)] {
+			s.Next = append(s.Next, sched.Entry{Seq: j.seq, At: j.SubmittedAt, Run: time.Duration(j.expectedMS) * time.Millisecond})
 		}
 	}
 	return s
@@ -120,7 +126,7 @@ func newBoard() *board {
 		workers: map[string]*workerState{}, devices: map[string]*deviceState{},
 		open: map[string]*attempt{}, ofJob: map[int64]*attempt{}, ofWorker: map[string][]*attempt{},
 		estimates: map[estimateKey]sched.Estimate{}, orgs: map[string]*orgState{}, streaks: map[sched.Group]*streakState{},
-		overflows: map[int64]*overflowState{}, builds: map[newestOf]builtFor{},
+		overflows: map[int64]*overflowState{}, holds: map[string]holdState{}, builds: map[newestOf]builtFor{},
 	}
 }
 
@@ -181,6 +187,13 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			},
 		},
 		{selectLiveOverflows, b.scanOverflow},
+		{`select device_id, kind, until_ms from device_holds`, func(row scanner) error {
+			var id string
+			var h holdState
+			err := row.Scan(&id, &h.kind, &h.until)
+			b.holds[id] = h
+			return err
+		}},
 	} {
 		if err := s.query(ctx, r.scan, r.text); err != nil {
 			return nil, err

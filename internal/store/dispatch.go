@@ -63,6 +63,9 @@ func (t *tx) dispatch(ctx context.Context) error {
 	if len(free) == 0 {
 		return nil
 	}
+	if err := t.fillOverflowing(ctx, free); err != nil {
+		return err
+	}
 	lanes := t.addLanes(&snapshot, free, nil)
 	plan := sched.Plan(snapshot, at(t.now))
 	wanted := map[*laneState]int{}
@@ -88,6 +91,26 @@ func (t *tx) dispatch(ctx context.Context) error {
 	t.given += len(plan)
 	t.idle = len(t.b.lanes) == 0 || !t.b.marked() && t.pollsAnswered()
 	return nil
+}
+
+// fillOverflowing reads the first jobs of the lanes that may overflow now: what each is expected to cost counts.
+func (t *tx) fillOverflowing(ctx context.Context, free []*deviceState) error {
+	clouds := 0
+	for _, d := range free {
+		if d.kind == qgjob.TargetBrowserStack && d.minutePrice > 0 {
+			clouds++
+		}
+	}
+	if clouds == 0 || len(t.b.overflows) == 0 {
+		return nil
+	}
+	wanted := map[*laneState]int{}
+	for _, l := range t.b.urgentLanes(free) {
+		if o := t.b.overflows[l.runSeq]; o != nil && o.closed == "" {
+			wanted[l] = min(clouds, l.queued, headsOfLane)
+		}
+	}
+	return t.fill(ctx, wanted)
 }
 
 // pollsAnswered says that no device waits by a poll of this batch.
@@ -161,6 +184,8 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 			device.Unavailable = "without a live worker"
 		case d.state != qgjob.DeviceIdle && d.state != qgjob.DeviceBusy:
 			device.Unavailable = string(d.state)
+		default:
+			device.Unavailable = t.b.held(d.id, t.now)
 		}
 		if _, known := expected[d.kind]; !known {
 			expected[d.kind] = times{t.b.expectedInstall(d.kind), t.b.expectedReset(d.kind)}

@@ -9,6 +9,20 @@ import (
 	"qgjob"
 )
 
+// holdState is why a device takes no work, and until when in milliseconds; 0: until it is released.
+type holdState struct {
+	kind  qgjob.HoldKind
+	until int64
+}
+
+// held says why a device takes no work; empty when it does.
+func (b *board) held(deviceID string, now int64) string {
+	if h, held := b.holds[deviceID]; held && (h.until == 0 || h.until > now) {
+		return string(h.kind)
+	}
+	return ""
+}
+
 // HoldDevice lets a known device take no more work, for a while or, with zero, until it is released. It replaces
 // the hold that there is.
 func (s *Store) HoldDevice(ctx context.Context, deviceID string, kind qgjob.HoldKind, reason string, lasts time.Duration) error {
@@ -28,6 +42,8 @@ func (s *Store) HoldDevice(ctx context.Context, deviceID string, kind qgjob.Hold
 		if lasts > 0 {
 			until = t.now + lasts.Milliseconds()
 		}
+		t.b.holds[deviceID] = holdState{kind, until}
+		t.unplan() // others may go elsewhere
 		return t.exec(ctx, `
 			insert into device_holds (device_id, kind, reason, since_ms, until_ms) values ($1, $2, $3, $4, $5)
 			on conflict (device_id) do update set kind = excluded.kind, reason = excluded.reason, since_ms = excluded.since_ms, until_ms = excluded.until_ms`,
@@ -52,6 +68,7 @@ func (s *Store) ReleaseDevice(ctx context.Context, deviceID string, only ...qgjo
 		if released = released || len(only) == 0; !released {
 			return nil
 		}
+		delete(t.b.holds, deviceID)
 		return t.exec(ctx, `delete from device_holds where device_id = $1`, deviceID)
 	})
 	return released, err

@@ -199,7 +199,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
 	}
 	overflowed := t.overflowed(a)
-	if overflowed && s.Trigger == qgjob.Err && r.Cause.Final() {
+	if overflowed && s.Trigger == qgjob.Err && t.ownFits(j) {
 		s = qgjob.Settlement{Trigger: qgjob.HandBack}
 		t.closeOverflow(a, r)
 	}
@@ -230,7 +230,7 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 	case qgjob.Stop: // the cause is the cancel's
 	}
 	t.learn(a, r, s.InfraErrors > 0 && !overflowed)
-	t.pay(a, r)
+	t.pay(a, r, hash != "")
 	t.installed(a, r.Report)
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)

@@ -122,9 +122,9 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 		t.observe(estimateKey{estimateRun, j.OrgID, j.TestPath}, run, t.b.estimates[ofAll].Typical(sched.PriorRun))
 		t.observe(ofAll, run, sched.PriorRun)
 	}
-	if r.Report.InstallMS > 0 {
-		kind := t.b.devices[a.device].kind
-		t.observe(estimateKey{estimateInstall, "", string(kind)}, time.Duration(r.Report.InstallMS)*time.Millisecond, sched.PriorInstall)
+	// At a cloud an install is an upload, once for all of its devices: that most jobs need none is part of what is expected.
+	if kind := t.b.devices[a.device].kind; r.Report.InstallMS > 0 || r.Report.InstallSaved && kind == qgjob.TargetBrowserStack {
+		t.observe(estimateKey{estimateInstall, "", string(kind)}, time.Duration(max(r.Report.InstallMS, 1))*time.Millisecond, sched.PriorInstall)
 	}
 	if r.Report.ResetMS > 0 {
 		kind := t.b.devices[a.device].kind

@@ -99,12 +99,12 @@ func (t *tx) costs(a *attempt) money {
 }
 
 // pay books what an attempt cost that ends. Of one whose worker is lost nobody knows: it is taken to have cost its time.
-func (t *tx) pay(a *attempt, r qgjob.Result) {
+func (t *tx) pay(a *attempt, r qgjob.Result, told bool) {
 	var cost money
 	for _, s := range r.Report.CloudSessions {
 		cost += amount(s.Cost)
 	}
-	if d := t.b.devices[a.device]; r.Outcome == qgjob.OutcomeLost && d.minutePrice > 0 {
+	if d := t.b.devices[a.device]; !told && d.minutePrice > 0 {
 		cost = amount((time.Duration(t.now-a.assigned) * time.Millisecond).Minutes() * d.minutePrice.units())
 	}
 	if cost <= 0 {
@@ -118,6 +118,20 @@ func (t *tx) pay(a *attempt, r qgjob.Result) {
 		o.spent += cost
 		t.overflows[o] = struct{}{}
 	}
+}
+
+// ownFits says whether a device is there that a job asks for.
+func (t *tx) ownFits(j *job) bool {
+	requires, err := qgjob.ParseRequirement(j.Requires)
+	if err != nil {
+		return false
+	}
+	for _, d := range t.b.devices {
+		if j.Target.Accepts(d.kind) && requires.Mismatch(d.traits()) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // closeOverflow lets a run overflow no more: what the cloud cannot run says nothing of its own devices.

@@ -105,6 +105,8 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 		var app qgjob.App
 		if d.Installed != nil {
 			app = *d.Installed
+		} else if known := t.b.devices[d.ID]; known != nil && d.Kind == qgjob.TargetBrowserStack {
+			app = known.app // a cloud does not tell what was uploaded: the ledger does
 		}
 		rows = append(rows, []any{
 			d.ID, workerID, host, d.Serial, d.Kind, d.Platform, d.Model, d.OSVersion, d.State, d.Message,
