@@ -182,8 +182,11 @@ are not held back by it.`,
 		if err := qgjob.CheckID("--org-id", o.orgID); err != nil {
 			return err
 		}
-		if o.set.Weight < 0.001 || o.set.Weight > 1000 || o.set.MaxDevices < 0 || o.set.MaxCost < 0 {
-			return exitf(exitUsage, "--weight goes from 0.001 to 1000, --max-devices and --max-cost are not negative (0: none)")
+		if !(o.set.Weight >= 0.001 && o.set.Weight <= 1000) || o.set.MaxDevices < 0 {
+			return exitf(exitUsage, "--weight goes from 0.001 to 1000, --max-devices is not negative (0: none)")
+		}
+		if o.set.MaxCost != 0 && !(o.set.MaxCost >= 0.01 && o.set.MaxCost <= 1e9) {
+			return exitf(exitUsage, "--max-cost goes from 0.01 to 1000000000 (0: none)")
 		}
 		if err := o.check(); err != nil {
 			return err

@@ -51,7 +51,7 @@ version are then "local" unless they are given.
 	f.StringArrayVar(&o.serials, "device", nil, "with --local, use only the device of this `serial` (repeat for more)")
 	f.IntVar(&o.phones, "phones", 0, "with --local, simulate so many phones and use only them")
 	return command(cmd, func(ctx context.Context) error {
-		o.keyGiven = f.Changed("idempotency-key")
+		o.keyGiven, o.costGiven = f.Changed("idempotency-key"), f.Changed("max-cost")
 		if !o.local && (len(o.serials) > 0 || o.phones != 0) {
 			return exitf(exitUsage, "--device and --phones are for --local: a server's workers choose theirs")
 		}

@@ -66,7 +66,7 @@ func (p *Planner) Expected(index int, behind time.Duration) time.Duration {
 		}
 	}
 	own -= l.run() + behind
-	return p.wait(g, p.before(g.pool, g.level)-g.work, own)
+	return p.wait(l, p.before(g.pool, g.level)-g.work, own)
 }
 
 // before is the work of a level and of more urgent ones in the pools that want the same devices.
@@ -99,12 +99,13 @@ func (p *Planner) overlap(a, b *pool) bool {
 	return false
 }
 
-// wait is how long a job waits behind work of others and of its own group.
-func (p *Planner) wait(g *group, others, own time.Duration) time.Duration {
+// wait is how long a job of a lane waits behind work of others and of its own group.
+func (p *Planner) wait(l *lane, others, own time.Duration) time.Duration {
+	g := l.group
 	var running, mine time.Duration // mine: of its organization
 	live, free := 0, 0
 	for _, d := range p.devices {
-		if d.Unavailable != "" || !g.pool.fits(d) {
+		if d.Unavailable != "" || !g.pool.fits(d) || p.avoids(l, d) {
 			continue
 		}
 		live++

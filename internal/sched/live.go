@@ -54,7 +54,9 @@ func (p *Planner) Release(deviceID string, now time.Time) {
 		return
 	}
 	g := d.serving
-	p.charge(g.org, now.Sub(d.since)-d.charged)
+	if d.over == nil {
+		p.charge(g.org, now.Sub(d.since)-d.charged)
+	}
 	d.settle(g.org, now)
 	was := g.org.blocked()
 	g.org.running--

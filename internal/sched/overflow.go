@@ -80,7 +80,8 @@ func (p *Planner) ownEnd(l *lane) (end time.Time, ok bool) {
 	if p.liveDevices(l.group.pool) == 0 {
 		return time.Time{}, false
 	}
-	return p.now.Add(p.Expected(l.index, 0) + l.run()), true
+	wait, _ := p.calibration.Waits(p.Expected(l.index, 0))
+	return p.now.Add(wait + l.run()), true
 }
 
 // absence is how long own devices may be gone, as at a restart of their worker, before a lane without any buys more

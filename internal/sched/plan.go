@@ -376,7 +376,9 @@ func (p *Planner) give(d *device, l *lane, why Why) {
 	p.count(l, -1)
 	p.serve(d, g)
 	p.setInstalled(d, qgjob.App{OrgID: g.OrgID, AppVersionID: g.AppVersionID, BuildSHA256: l.build})
-	p.charge(g.org, busy)
+	if d.over == nil { // what is bought takes nothing of others
+		p.charge(g.org, busy)
+	}
 	p.place(g)
 }
 

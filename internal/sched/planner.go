@@ -16,9 +16,10 @@ const FairMemory = time.Hour
 
 // Planner is a snapshot that follows what happens. It is not safe for concurrent use. Its moment only moves forward.
 type Planner struct {
-	now, epoch time.Time
-	bound      time.Duration
-	live       bool // goes on after the first plan: changes that come with time are kept
+	now, epoch  time.Time
+	bound       time.Duration
+	calibration Calibration
+	live        bool // goes on after the first plan: changes that come with time are kept
 
 	devices map[string]*device
 	free    []*device // by id
@@ -221,7 +222,7 @@ func (m *room) forget() {
 func buildIn(m *room, s Snapshot, now time.Time, live bool) *Planner {
 	m.fit(len(s.Lanes))
 	p := &Planner{
-		now: now, epoch: now, bound: cmp.Or(s.Bound, DefaultBound), live: live,
+		now: now, epoch: now, bound: cmp.Or(s.Bound, DefaultBound), calibration: s.Calibration, live: live,
 		devices: make(map[string]*device, len(s.Devices)), groups: m.groupOf,
 		apps: make(map[appKey]*app, len(s.Devices)), orgs: map[string]*org{}, prefers: map[string][]*lane{},
 		byPool: map[poolKey]*pool{}, byClass: map[classKey]*class{}, overflows: map[string]*overflow{},

@@ -324,4 +324,76 @@ func TestOverflow(t *testing.T) {
 	if got := rules(s); got != "" {
 		t.Errorf("a job for one phone went elsewhere: %s", got)
 	}
+	s = late(9, time.Hour, 10)
+	if s.Devices = s.Devices[1:]; rules(s) != "" {
+		t.Errorf("its own devices are away for a moment, and the cloud can make it later: %s", rules(s))
+	}
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "bs1 can still make it: its own devices may come back before") {
+		t.Errorf("%+v", e.Constraints)
+	}
+}
+
+// Jobs of a run are given the longest first: each counts as what it takes itself, not as the mean of what waits.
+func TestOverflowPricesEachJob(t *testing.T) {
+	s := late(3, 10*time.Minute, 5)
+	l := &s.Lanes[0]
+	l.OldestRun, l.Work = 12*time.Minute, 20*time.Minute
+	l.Next = []sched.Entry{{Seq: 2, At: now, Run: time.Minute}, {Seq: 3, At: now, Run: time.Minute}}
+	s.Devices = s.Devices[1:]
+	if plan := sched.Plan(s, now); len(plan) != 0 {
+		t.Errorf("a job of 6.25 went beyond a budget of 5: %+v", plan)
+	}
+	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 6.25, and 5.00 of the budget is left") {
+		t.Errorf("%+v", e.Constraints)
+	}
+	s.Lanes[0].Overflow.MaxCost = 6.5
+	plan := sched.Plan(s, now)
+	if len(plan) != 1 || plan[0].Why.Cost != 6.25 {
+		t.Errorf("planned %+v", plan)
+	}
+}
+
+// A quota divides an organization's own work, not what others run.
+func TestAQuotaIsNotEverybodys(t *testing.T) {
+	s := late(4, 15*time.Minute, 100)
+	s.Devices = s.Devices[1:]
+	other := sched.Group{OrgID: "bolt", AppVersionID: "z", Target: qgjob.TargetAny}
+	for i := range 100 {
+		d := phone(fmt.Sprintf("p%d", i))
+		d.Free, d.Serving, d.Until = false, &other, now.Add(time.Duration(i+1)*time.Second)
+		s.Devices = append(s.Devices, d)
+	}
+	s.Organizations = []sched.Organization{{ID: "acme", MaxDevices: 4}}
+	if plan := sched.Plan(s, now); len(plan) != 0 {
+		t.Errorf("a hundred phones are free within two minutes, and it bought %+v", plan)
+	}
+	if e := sched.Explain(s, now, 0, 0); e.Expected > 5*time.Minute {
+		t.Errorf("expected in %v", e.Expected)
+	}
+}
+
+// What a lane avoids is none of the devices that it waits for.
+func TestADeviceToAvoidIsNotWaitedFor(t *testing.T) {
+	s := late(1, 5*time.Minute, 100)
+	busy := phone("p2")
+	busy.Free, busy.Serving, busy.Until = false, &s.Lanes[0].Group, now.Add(time.Hour)
+	s.Devices = append(s.Devices, busy)
+	s.Lanes[0].Avoid = "p1"
+	if plan := sched.Plan(s, now); len(plan) != 1 || plan[0].Why.Rule != sched.RuleOverflow {
+		t.Errorf("planned %+v", plan)
+	}
+}
+
+// Predictions that turned out too short are not believed: the deadline goes by what explain says.
+func TestOverflowGoesByWhatWaitsWere(t *testing.T) {
+	s := late(4, 9*time.Minute, 100)
+	if plan := sched.Plan(s, now); len(plan) != 1 {
+		t.Fatalf("planned %+v", plan)
+	}
+	for range 60 {
+		s.Calibration = s.Calibration.Observe(time.Hour, time.Minute, 2*time.Hour)
+	}
+	if plan := sched.Plan(s, now); len(plan) < 2 {
+		t.Errorf("waits were longer than expected, and nothing overflowed: %+v", plan)
+	}
 }

@@ -78,11 +78,14 @@ func snapshots(rt *rapid.T) sched.Snapshot {
 			Queued: rapid.IntRange(1, 4).Draw(rt, "queued"), OldestSeq: seq,
 		}
 		l.Oldest = now.Add(-day + day*time.Duration(seq)/50) // later ones are younger
+		run := func() time.Duration { return time.Duration(rapid.IntRange(1, 400).Draw(rt, "run")) * time.Second }
+		l.OldestRun = run()
+		l.Work = l.OldestRun
 		for i := 1; i < l.Queued; i++ {
-			l.Next = append(l.Next, sched.Entry{Seq: seq + int64(i), At: l.Oldest})
+			l.Next = append(l.Next, sched.Entry{Seq: seq + int64(i), At: l.Oldest, Run: run()})
+			l.Work += l.Next[i-1].Run
 		}
 		seq += 4
-		l.Work = time.Duration(l.Queued*rapid.IntRange(1, 200).Draw(rt, "work")) * time.Second
 		device := fmt.Sprintf("d%d", rapid.IntRange(0, 8).Draw(rt, "device"))
 		switch rapid.IntRange(0, 3).Draw(rt, "preference") {
 		case 0:
@@ -267,7 +270,16 @@ func TestOverflowKeepsItsBudgets(t *testing.T) {
 	check := func(rt *rapid.T) {
 		w := newWorld(snapshots(rt))
 		ofRun, ofOrg := map[string]float64{}, map[string]float64{}
+		given := make([]int, len(w.Lanes))
 		for _, a := range sched.Plan(w.Snapshot, now) {
+			// What a job costs by its own run time, whatever the plan says of it.
+			run := w.Lanes[a.Lane].OldestRun
+			if given[a.Lane] > 0 {
+				run = w.Lanes[a.Lane].Next[given[a.Lane]-1].Run
+			}
+			given[a.Lane]++
+			cost := run.Minutes() * w.Devices[slices.IndexFunc(w.Devices, func(d sched.Device) bool { return d.ID == a.DeviceID })].MinutePrice
+			ofOrg[w.Lanes[a.Lane].OrgID] += cost
 			if a.Why.Rule != sched.RuleOverflow {
 				if a.Why.Cost != 0 {
 					rt.Fatalf("%s costs %v by rule %s", a.DeviceID, a.Why.Cost, a.Why.Rule)
@@ -280,8 +292,10 @@ func TestOverflowKeepsItsBudgets(t *testing.T) {
 			if has && l.Overflow.Deadline.Equal(now.Add(never)) {
 				rt.Fatalf("%+v would have made its deadline on its own devices", l)
 			}
-			ofRun[l.Overflow.Run] += a.Why.Cost
-			ofOrg[l.OrgID] += a.Why.Cost
+			if a.Why.Cost < cost {
+				rt.Fatalf("%s is taken to cost %v, which its run of %v exceeds", a.DeviceID, a.Why.Cost, run)
+			}
+			ofRun[l.Overflow.Run] += cost
 			o := w.Organizations[slices.IndexFunc(w.Organizations, func(o sched.Organization) bool { return o.ID == l.OrgID })]
 			switch most := l.Overflow.MaxCost; {
 			case most == 0 && o.Budget == 0:

@@ -92,6 +92,7 @@ type Snapshot struct {
 	Organizations []Organization
 	Streaks       []Streak
 	Bound         time.Duration // waiting bound; 0 is DefaultBound
+	Calibration   Calibration   // of what Expected says
 }
 
 // Assignment gives a device the oldest job of a lane that is not given yet.

@@ -47,3 +47,27 @@ func TestARetryAsksForTheSame(t *testing.T) {
 		t.Errorf("a deadline of %s became %s", from, again.Deadline.Sub(again.SubmittedAt))
 	}
 }
+
+// What passed in a run needs no deadline again, and what asks for BrowserStack has none.
+func TestARetryOfWhatAsksForBrowserStack(t *testing.T) {
+	r := start(t)
+	first, err := r.Submit(t.Context(), api.SubmitRequest{
+		OrgID: "acme", AppVersionID: "v1", AllowUnmatched: true, DeadlineSeconds: 60, MaxCost: 5,
+		Jobs: []api.JobSpec{{TestPath: "tests/a.spec.js"}, {TestPath: "tests/a.spec.js", Target: "browserstack"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := r.newWorker("P1")
+	w.report(w.take("P1").Lease, passed)
+	if _, err := r.CancelRun(t.Context(), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	again, err := r.RetryRun(t.Context(), first.ID, api.RetryRequest{Failed: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(again.Jobs) != 1 || again.Jobs[0].Target != qgjob.TargetBrowserStack || again.Deadline != nil {
+		t.Errorf("again: %d jobs, deadline %v", len(again.Jobs), again.Deadline)
+	}
+}

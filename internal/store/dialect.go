@@ -144,6 +144,8 @@ func text(v any) string {
 		s = string(v)
 	case qgjob.DeviceState:
 		s = string(v)
+	case qgjob.HoldKind:
+		s = string(v)
 	case qgjob.Video:
 		s = string(v)
 	default:
@@ -180,6 +182,8 @@ func textOf(dest any) (*string, error) {
 	case *qgjob.Cause:
 		return (*string)(d), nil
 	case *qgjob.DeviceState:
+		return (*string)(d), nil
+	case *qgjob.HoldKind:
 		return (*string)(d), nil
 	case *qgjob.Video:
 		return (*string)(d), nil

@@ -221,6 +221,7 @@ func (t *tx) fleet() (s sched.Snapshot, free []*deviceState) {
 	for g, k := range t.b.streaks {
 		s.Streaks = append(s.Streaks, sched.Streak{Group: g, Devices: len(k.devices), Last: at(k.last)})
 	}
+	s.Calibration = t.b.calibration
 	return s, free
 }
 
@@ -253,6 +254,13 @@ func (b *board) urgentLanes(free []*deviceState) []*laneState {
 					add(l)
 				}
 				break
+			}
+		}
+	}
+	if overflow {
+		for _, l := range b.lanes {
+			if o := b.overflows[l.runSeq]; o != nil && o.closed == "" {
+				add(l)
 			}
 		}
 	}

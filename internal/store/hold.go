@@ -18,7 +18,7 @@ type holdState struct {
 // held says why a device takes no work; empty when it does.
 func (b *board) held(deviceID string, now int64) string {
 	if h, held := b.holds[deviceID]; held && (h.until == 0 || h.until > now) {
-		return string(h.kind)
+		return "held (" + string(h.kind) + ")"
 	}
 	return ""
 }
@@ -47,7 +47,7 @@ func (s *Store) HoldDevice(ctx context.Context, deviceID string, kind qgjob.Hold
 		return t.exec(ctx, `
 			insert into device_holds (device_id, kind, reason, since_ms, until_ms) values ($1, $2, $3, $4, $5)
 			on conflict (device_id) do update set kind = excluded.kind, reason = excluded.reason, since_ms = excluded.since_ms, until_ms = excluded.until_ms`,
-			deviceID, string(kind), reason, t.now, until)
+			deviceID, kind, reason, t.now, until)
 	})
 }
 

@@ -130,9 +130,11 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 		kind := t.b.devices[a.device].kind
 		t.observe(estimateKey{estimateReset, "", string(kind)}, time.Duration(r.Report.ResetMS)*time.Millisecond, sched.PriorReset)
 	}
-	o := t.b.org(j.OrgID)
-	o.usedMS, o.usedAt = o.used(t.now)+max(t.now-a.assigned, 0), t.now
-	t.orgs[o] = struct{}{}
+	if !t.overflowed(a) { // what is bought takes nothing of others
+		o := t.b.org(j.OrgID)
+		o.usedMS, o.usedAt = o.used(t.now)+max(t.now-a.assigned, 0), t.now
+		t.orgs[o] = struct{}{}
+	}
 
 	g := j.group()
 	k := t.b.streaks[g]

@@ -49,12 +49,25 @@ func (b *board) scanOverflow(row scanner) error {
 
 // checkOverflow refuses a deadline that could never do anything.
 func (t *tx) checkOverflow(sub *submitCall) error {
+	if err := checkBudget(sub.MaxCost); err != nil {
+		return err
+	}
 	if sub.Deadline == 0 || sub.MaxCost > 0 || t.b.org(sub.OrgID).maxCost > 0 {
 		return nil
 	}
 	return qgjob.Errorf(qgjob.CodeInvalid,
 		"a deadline lets jobs run on BrowserStack, and there is no budget for that: say what the run may cost (--max-cost), or give %s a budget (qgjob org --org-id=%s --max-cost=...)",
 		sub.OrgID, sub.OrgID)
+}
+
+// leastBudget is in whole units. What is less would be no amount, and 0 stands for no bound.
+const leastBudget = 0.01
+
+func checkBudget(units float64) error {
+	if units != 0 && !(units >= leastBudget && units <= 1e9) {
+		return qgjob.Errorf(qgjob.CodeInvalid, "the budget (max_cost) must be from %v to 1000000000, or 0 for none", leastBudget)
+	}
+	return nil
 }
 
 // addOverflow keeps in mind that a new run has a deadline.
@@ -202,6 +215,9 @@ func (s *Store) Organization(ctx context.Context, id string) (Organization, erro
 
 // SetOrganization sets what the scheduler goes by of an organization, but for what it cost.
 func (s *Store) SetOrganization(ctx context.Context, set Organization) error {
+	if err := checkBudget(set.MaxCost); err != nil {
+		return err
+	}
 	return s.write(ctx, func(_ context.Context, t *tx) error {
 		o := t.b.org(set.ID)
 		o.weightPermille, o.maxDevices, o.maxCost = set.WeightPermille, set.MaxDevices, amount(set.MaxCost)

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -155,5 +157,222 @@ func TestPredictionsAreCalibrated(t *testing.T) {
 			t.Fatalf("learned %+v of %+v", learned, st.Predictions)
 		}
 		checkCounters(t, q)
+	})
+}
+
+// clouds registers another worker with devices of BrowserStack.
+func (q *queue) clouds(ids ...string) {
+	q.t.Helper()
+	var devices []DeviceReport
+	for _, id := range ids {
+		c := phone(id)
+		c.Kind, c.MinutePrice = qgjob.TargetBrowserStack, 0.6
+		devices = append(devices, c)
+	}
+	must(q.t, 0, second(q.Register(q.t.Context(), "w2", "host", "test", devices)))
+}
+
+// committedNow is what the attempts that run now are expected to cost.
+func (q *queue) committedNow() (units float64) {
+	q.t.Helper()
+	must(q.t, 0, q.write(q.t.Context(), func(_ context.Context, t *tx) error {
+		units = t.committed(func(*attempt) bool { return true }).units()
+		return nil
+	}))
+	return units
+}
+
+// A few long jobs among many short ones, as most suites have: the longest go first, each at its own price.
+func TestTheLongestJobsKeepTheBudget(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1")
+		clouds := []string{"bs1", "bs2", "bs3", "bs4"}
+		q.clouds(clouds...)
+		var paths []string
+		must(t, 0, q.write(t.Context(), func(_ context.Context, t *tx) error {
+			for i := range 100 {
+				paths = append(paths, fmt.Sprintf("tests/%d.spec.js", i))
+				took := 10 * time.Second
+				if i < 4 {
+					took = 3 * time.Minute
+				}
+				for range 5 {
+					t.observe(estimateKey{estimateRun, "acme", paths[i]}, took, took)
+				}
+			}
+			return nil
+		}))
+		sub := submission("acme", "v1", paths...)
+		sub.Deadline, sub.MaxCost = 5*time.Minute, 5
+		must(t, 0, third(q.Submit(t.Context(), sub)))
+		q.one("w1", "p1")
+		q.writer.board = nil // as after a start: what each job is expected to take is read again
+		given := q.wait("w2", clouds...)
+		if committed := q.committedNow(); len(given) == 0 || committed > 5 {
+			t.Fatalf("%d jobs are expected to cost %.2f of a budget of 5", len(given), committed)
+		}
+		checkCounters(t, q)
+	})
+}
+
+// Jobs that ask for BrowserStack count against their organization's budget in the plan that gives them, too.
+func TestWhatAsksForTheCloudCountsInTheSamePlan(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1")
+		q.clouds("bs1", "bs2", "bs3")
+		must(t, 0, q.SetOrganization(t.Context(), Organization{ID: "acme", WeightPermille: 1000, MaxCost: 1}))
+		sub := submission("acme", "v1", "tests/x.spec.js")
+		sub.Jobs[0].Target = qgjob.TargetBrowserStack
+		must(t, 0, third(q.Submit(t.Context(), sub)))
+		q.late(0)
+		q.one("w1", "p1")
+		given := q.wait("w2", "bs1", "bs2", "bs3")
+		if committed := q.committedNow(); len(given) != 1 || committed > 1 {
+			t.Fatalf("%d jobs, expected to cost %.2f of a budget of 1", len(given), committed)
+		}
+	})
+}
+
+// A cloud that breaks jobs gives no verdict that own devices can give.
+func TestABrokenCloudIsNoVerdict(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1")
+		clouds := []string{"bs1", "bs2", "bs3", "bs4"}
+		q.clouds(clouds...)
+		run := q.late(100)
+		q.one("w1", "p1")
+		down := qgjob.Result{Outcome: qgjob.OutcomeErrored, Cause: qgjob.CauseCloudUnreachable, Message: "502"}
+		broke := 0
+		for got := q.wait("w2", clouds...); len(got) > 0 && broke < 50; got = q.wait("w2", clouds...) {
+			for _, a := range got {
+				q.report("w2", a.Lease, down)
+				broke++
+			}
+			q.clouds(clouds...)
+		}
+		found := q.run(run.ID)
+		for _, j := range found.Jobs {
+			if j.State != qgjob.Queued && j.State != qgjob.Running {
+				t.Errorf("%s is %s: %s", j.TestPath, j.State, j.Cause)
+			}
+		}
+		if broke == 50 || !strings.Contains(found.OverflowClosed, string(qgjob.CauseCloudUnreachable)) {
+			t.Fatalf("after %d tries, overflow closed: %q", broke, found.OverflowClosed)
+		}
+		checkCounters(t, q)
+	})
+}
+
+// What the cloud says is the verdict where there is nothing else that could give one.
+func TestWithoutOwnDevicesTheCloudDecides(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.clouds("bs1")
+		sub := submission("acme", "v1", "tests/a.spec.js")
+		sub.Deadline, sub.MaxCost = 5*time.Minute, 100
+		must(t, 0, third(q.Submit(t.Context(), sub)))
+		invalid := qgjob.Result{Outcome: qgjob.OutcomeErrored, Cause: qgjob.CauseProjectInvalid, Message: "no Playwright project has provider browserstack"}
+		if answer := q.report("w2", q.one("w2", "bs1").Lease, invalid); answer.State != qgjob.Errored {
+			t.Fatalf("answer %+v", answer)
+		}
+	})
+}
+
+// A worker that leaves has told no cost: the time counts.
+func TestAnAttemptWithoutAResultHasCostItsTime(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.withCloud()
+		run := q.late(100)
+		q.one("w1", "p1")
+		a := q.one("w2", "bs1")
+		q.poll(Poll{WorkerID: "w2", Leases: []Lease{a.Lease}})
+		q.advance(20 * time.Minute)
+		must(t, 0, q.Leave(t.Context(), "w2"))
+		if cost := q.run(run.ID).OverflowCost; cost < 12 || cost > 12.5 {
+			t.Fatalf("twenty minutes of 0.60 cost %v", cost)
+		}
+		checkCounters(t, q)
+	})
+}
+
+// A device that is held is no capacity: what waits for it alone counts as having none, and a job that avoids the
+// other device runs there all the same.
+func TestAHeldDeviceIsNoCapacity(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1", "p2")
+		must(t, 0, q.HoldDevice(t.Context(), "p2", qgjob.HoldDrain, "repair", 0))
+		q.writer.board = nil // as after a start
+		j := q.submit("v1", "tests/a.spec.js")[0]
+		q.report("w1", q.one("w1", "p1").Lease, errored)
+		q.advance(time.Minute)
+		q.worker("w1", "p1", "p2")
+		if got := q.wait("w1", "p1"); len(got) != 1 {
+			t.Fatalf("it waits for a device that is drained: %s", story(q.job(j.ID)))
+		}
+		e := must1e(t)(q.Explain(t.Context(), "acme", q.submit("v2", "tests/b.spec.js")[0].ID))
+		if !slices.ContainsFunc(e.Waiting.Constraints, func(c sched.Constraint) bool { return strings.Contains(c.Text, "p2 is held (drain)") }) {
+			t.Errorf("explained by %+v", e.Waiting.Constraints)
+		}
+		if released, err := q.ReleaseDevice(t.Context(), "p2"); err != nil || !released {
+			t.Fatal(released, err)
+		}
+		if got := q.wait("w1", "p2"); len(got) != 1 {
+			t.Fatalf("p2 is released and got %+v", got)
+		}
+	})
+}
+
+// One slow upload does not make a cloud look slow for good: it was once for all of its devices.
+func TestAnUploadIsPaidOnce(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.withCloud()
+		run := q.late(6)
+		q.one("w1", "p1")
+		uploaded := cost(passed, 0.4)
+		uploaded.Report.InstallMS, uploaded.Report.RunMS = (4 * time.Minute).Milliseconds(), 40_000
+		saved := uploaded
+		saved.Report.Installed, saved.Report.InstallSaved, saved.Report.InstallMS = false, true, 0
+		q.report("w2", q.one("w2", "bs1").Lease, uploaded)
+		q.clouds("bs1")
+		q.report("w2", q.one("w2", "bs1").Lease, saved)
+		q.clouds("bs1")
+		if got := q.wait("w2", "bs1"); len(got) != 1 {
+			t.Fatalf("%.2f of 6.00 are spent, and nothing goes there any more", q.run(run.ID).OverflowCost)
+		}
+	})
+}
+
+// A budget that is no amount, or less than one, would stand for none.
+func TestABudgetIsAnAmount(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		for _, budget := range []float64{1e-9, -1, math.NaN(), math.Inf(1)} {
+			sub := submission("acme", "v1", "tests/a.spec.js")
+			sub.Deadline, sub.MaxCost = time.Minute, budget
+			_, _, err := q.Submit(t.Context(), sub)
+			wantCode(t, err, qgjob.CodeInvalid)
+			wantCode(t, q.SetOrganization(t.Context(), Organization{ID: "acme", WeightPermille: 1000, MaxCost: budget}), qgjob.CodeInvalid)
+		}
+	})
+}
+
+// What is bought takes nothing of others: an organization that pays keeps its share at home.
+func TestWhatIsBoughtIsNoShare(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.withCloud()
+		q.late(100)
+		own := q.one("w1", "p1")
+		bought := q.one("w2", "bs1")
+		used := func() (ms int64) {
+			must(t, 0, q.write(t.Context(), func(_ context.Context, t *tx) error { ms = t.b.org("acme").used(t.now); return nil }))
+			return ms
+		}
+		q.advance(20 * time.Second)
+		q.report("w2", bought.Lease, cost(passed, 0.2))
+		if ms := used(); ms != 0 {
+			t.Fatalf("%d ms of the cloud count as used", ms)
+		}
+		q.report("w1", own.Lease, passed)
+		if ms := used(); ms < 19_000 {
+			t.Fatalf("%d ms of its own device count as used", ms)
+		}
 	})
 }
