@@ -20,6 +20,9 @@ import (
 // DefaultPatience is how long a Client without Patience repeats a request that may be repeated.
 const DefaultPatience = 5 * time.Second
 
+// fileType is the content type of files on their way.
+const fileType = "application/octet-stream"
+
 // requestTimeout is how long one try may take on top of what it asked the server to wait.
 const requestTimeout = 30 * time.Second
 
@@ -43,22 +46,51 @@ type Client struct {
 	Patience time.Duration
 }
 
+// How long a server that took a request is waited for, which may have died: longer where it has a file to store, which
+// for one in a bucket begins when all of it is there.
+const (
+	answerTimeout = 2 * MaxWait
+	storeTimeout  = 30 * time.Minute // the largest build at about 1.2 MB/s
+)
+
 // NewHTTP returns an HTTP client fit for Client: five seconds to connect, no limit on an answer's length.
 func NewHTTP() *http.Client {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           dialer.DialContext,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ExpectContinueTimeout: time.Second,
-			ResponseHeaderTimeout: 2 * MaxWait, // a server that took a request and died is not waited for
-			MaxIdleConnsPerHost:   64,
-			IdleConnTimeout:       90 * time.Second,
-		},
+		Transport: newTransport(answerTimeout, storeTimeout),
 		// The API redirects nowhere; a login page of some proxy is not to be taken for an answer.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+}
+
+// transport makes requests, and those that upload a file with more patience.
+type transport struct{ requests, uploads *http.Transport }
+
+func newTransport(answer, store time.Duration) *transport {
+	patient := func(answer time.Duration) *http.Transport {
+		return &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ExpectContinueTimeout: time.Second,
+			ResponseHeaderTimeout: answer,
+			MaxIdleConnsPerHost:   64,
+			IdleConnTimeout:       90 * time.Second,
+		}
+	}
+	return &transport{patient(answer), patient(store)}
+}
+
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Header.Get("Content-Type") == fileType {
+		return t.uploads.RoundTrip(r)
+	}
+	return t.requests.RoundTrip(r)
+}
+
+// CloseIdleConnections is what http.Client calls.
+func (t *transport) CloseIdleConnections() {
+	t.requests.CloseIdleConnections()
+	t.uploads.CloseIdleConnections()
 }
 
 var sharedHTTP = NewHTTP()
@@ -168,7 +200,7 @@ func (c *Client) build(ctx context.Context, r request, body []byte) (*http.Reque
 		req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	case r.open != nil:
-		req.Header.Set("Content-Type", "application/octet-stream")
+		req.Header.Set("Content-Type", fileType)
 		file, err := r.open()
 		if err != nil {
 			return nil, qgjob.Errorf(qgjob.CodeInvalid, "the file to send cannot be opened: %w", err)
