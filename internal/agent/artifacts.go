@@ -123,10 +123,6 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	if c.appium.path != "" {
 		errs = append(errs, c.appium.save(filepath.Join(dir, qgjob.ArtifactAppiumLog)))
 	}
-	l, ok := c.session.(device.Chronicler)
-	if !ok {
-		return errors.Join(errs...)
-	}
 	kept := dir
 	if c.waste || passed && c.video == qgjob.VideoRetainOnFailure {
 		kept = ""
@@ -134,11 +130,11 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	errs = append(errs, c.cut(ctx, kept))
 	bounded, cancel := context.WithTimeout(ctx, chronicleTime)
 	defer cancel()
-	if c.mark != "" {
+	if l, ok := c.session.(device.Chronicler); ok && c.mark != "" {
 		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), func(w io.Writer) error { return l.LogSince(bounded, c.mark, w) }))
 	}
-	if !passed {
-		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactScreen), func(w io.Writer) error { return l.Screen(bounded, w) }))
+	if s, ok := c.session.(device.Screener); ok && !passed {
+		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactScreen), func(w io.Writer) error { return s.Screen(bounded, w) }))
 	}
 	return errors.Join(errs...)
 }

@@ -136,7 +136,10 @@ type Chronicler interface {
 
 	// LogSince writes what the device has logged since a mark.
 	LogSince(ctx context.Context, mark string, w io.Writer) error
+}
 
+// Screener is an optional interface of a Session.
+type Screener interface {
 	// Screen writes what the device shows now, as a PNG.
 	Screen(ctx context.Context, w io.Writer) error
 }

@@ -10,6 +10,7 @@ import (
 
 var (
 	_ device.Chronicler = (*avdSession)(nil)
+	_ device.Screener   = (*avdSession)(nil)
 	_ device.Keeper     = (*avdSession)(nil)
 	_ device.Healer     = (*avdSession)(nil)
 	_ device.Filmer     = (*avdSession)(nil)
@@ -48,7 +49,7 @@ func (s *avdSession) LogSince(ctx context.Context, mark string, w io.Writer) err
 	return inner.LogSince(ctx, mark, w)
 }
 
-// Screen implements device.Chronicler.
+// Screen implements device.Screener.
 func (s *avdSession) Screen(ctx context.Context, w io.Writer) error {
 	inner, err := s.booted()
 	if err != nil {

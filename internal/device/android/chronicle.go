@@ -44,7 +44,7 @@ func (s *session) LogSince(ctx context.Context, mark string, w io.Writer) error 
 // pngHeader begins every PNG (PNG specification, section 5.2).
 var pngHeader = []byte("\x89PNG\r\n\x1a\n")
 
-// Screen implements device.Chronicler.
+// Screen implements device.Screener.
 func (s *session) Screen(ctx context.Context, w io.Writer) error {
 	if err := s.use(); err != nil {
 		return err

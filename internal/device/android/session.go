@@ -55,6 +55,7 @@ type record struct {
 var (
 	_ device.Session    = (*session)(nil)
 	_ device.Chronicler = (*session)(nil)
+	_ device.Screener   = (*session)(nil)
 	_ device.Holder     = (*session)(nil)
 	_ device.Keeper     = (*session)(nil)
 	_ device.Filmer     = (*session)(nil)

@@ -95,6 +95,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"DeviceTellsItsLog", deviceLog},
+		{"DeviceShowsItsScreen", screen},
 		{"ScreenIsRecorded", recorded},
 		{"RecordingIsNoHarm", recordingOfALostDevice},
 		{"DeviceThatDoesNotRecord", recordingOfABlindDevice},
@@ -483,7 +484,7 @@ func mended(t *testing.T, h Harness) {
 	wantInstalled(t, h, b, 1)
 }
 
-// deviceLog is a test whose device log and screen are kept.
+// deviceLog is a test whose device log is kept.
 func deviceLog(t *testing.T, h Harness) {
 	b := h.Builds[0]
 	s := open(t, h, h.Driver())
@@ -497,12 +498,28 @@ func deviceLog(t *testing.T, h Harness) {
 		t.Fatal(err)
 	}
 	openSession(t, endpoint(t, s), b)
-	var log, screen bytes.Buffer
-	if err := errors.Join(c.LogSince(t.Context(), mark, &log), c.Screen(t.Context(), &screen)); err != nil {
+	var log bytes.Buffer
+	if err := c.LogSince(t.Context(), mark, &log); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(log.String(), b.Package) {
 		t.Errorf("the device's log does not tell of the app's start:\n%s", &log)
+	}
+}
+
+// screen is a test whose device's screen is kept, also after its session.
+func screen(t *testing.T, h Harness) {
+	b := h.Builds[0]
+	s := open(t, h, h.Driver())
+	c, ok := s.(device.Screener)
+	if !ok {
+		return // it shows nothing
+	}
+	prepare(t, s, b)
+	openSession(t, endpoint(t, s), b)
+	var screen bytes.Buffer
+	if err := c.Screen(t.Context(), &screen); err != nil {
+		t.Fatal(err)
 	}
 	if _, err := png.Decode(&screen); err != nil {
 		t.Errorf("the screen is no picture: %v", err)

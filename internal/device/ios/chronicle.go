@@ -11,7 +11,28 @@ import (
 	"qgjob/internal/device"
 )
 
-// simulatorSession is a session that tells what a simulator logs and shows; devicectl has no such commands for iPhones.
+var _ device.Screener = (*session)(nil)
+
+// Screen implements device.Screener: devicectl takes no pictures of iPhones, WebDriverAgent does.
+func (s *session) Screen(ctx context.Context, w io.Writer) error {
+	if err := s.use(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	wda := s.wda
+	s.mu.Unlock()
+	if wda == nil {
+		return device.Failf(qgjob.CauseSessionDied, "no WebDriverAgent runs on iPhone %s that could take a picture", s.info.Serial)
+	}
+	picture, err := wda.screen(ctx)
+	if err != nil {
+		return device.Failf(qgjob.CauseDeviceHung, "WebDriverAgent on iPhone %s takes no picture: %w", s.info.Serial, err)
+	}
+	_, err = w.Write(picture)
+	return err
+}
+
+// simulatorSession is a session that tells what a simulator logs and films; devicectl has no such commands for iPhones.
 type simulatorSession struct {
 	*session
 	simulator *simulator
@@ -40,7 +61,7 @@ func (s *simulatorSession) LogSince(ctx context.Context, mark string, w io.Write
 	return err
 }
 
-// Screen implements device.Chronicler.
+// Screen implements device.Screener, without the WebDriverAgent that the app under test may have taken down.
 func (s *simulatorSession) Screen(ctx context.Context, w io.Writer) error {
 	if err := s.use(); err != nil {
 		return err

@@ -29,8 +29,10 @@ const (
 	wdaTimeout    = 6 * time.Minute // from the start of xcodebuild, which builds for minutes the first time, to the first answer
 	wdaLook       = 250 * time.Millisecond
 	statusTimeout = 3 * time.Second
+	screenTimeout = 10 * time.Second
 	stopTimeout   = 10 * time.Second // from SIGTERM to SIGKILL
 	wdaTail       = 600              // bytes of xcodebuild's output in a message
+	mostAnswer    = 64 << 20         // bytes of an answer; a picture of a large screen in base64 has some
 )
 
 // agent is a WebDriverAgent that xcodebuild runs on a device: a test that never ends.
@@ -213,7 +215,7 @@ func (w *agent) status(ctx context.Context) (session string, err error) {
 	var answer struct {
 		SessionID string `json:"sessionId"`
 	}
-	err = w.call(ctx, http.MethodGet, "/status", &answer)
+	err = w.call(ctx, statusTimeout, http.MethodGet, "/status", &answer)
 	return answer.SessionID, err
 }
 
@@ -224,7 +226,7 @@ func (w *agent) endSession(ctx context.Context) error {
 		return err
 	}
 	var ignored json.RawMessage
-	return w.call(ctx, http.MethodDelete, "/session/"+session, &ignored)
+	return w.call(ctx, statusTimeout, http.MethodDelete, "/session/"+session, &ignored)
 }
 
 // wdaClient keeps no connections: an answer must come from the process that runs now.
@@ -232,8 +234,17 @@ var wdaClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}
 
 var errNoStatus = errors.New("it does not answer")
 
-func (w *agent) call(ctx context.Context, method, path string, answer any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, statusTimeout, errNoStatus)
+// screen asks for what the device shows, which needs no session.
+func (w *agent) screen(ctx context.Context) (png []byte, err error) {
+	var answer struct {
+		Value []byte `json:"value"`
+	}
+	err = w.call(ctx, screenTimeout, http.MethodGet, "/screenshot", &answer)
+	return answer.Value, err
+}
+
+func (w *agent) call(ctx context.Context, timeout time.Duration, method, path string, answer any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errNoStatus)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, method, w.url+path, nil)
 	if err != nil {
@@ -244,7 +255,7 @@ func (w *agent) call(ctx context.Context, method, path string, answer any) error
 		return err
 	}
 	defer got.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(got.Body, 1<<20))
+	body, err := io.ReadAll(io.LimitReader(got.Body, mostAnswer))
 	if err == nil && got.StatusCode != http.StatusOK && got.StatusCode != http.StatusNotFound { // of a session that has just ended
 		err = fmt.Errorf("%s %s: %s: %.200s", method, path, got.Status, body)
 	}
