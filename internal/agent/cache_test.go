@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"qgjob"
+	"qgjob/internal/build"
 	"qgjob/internal/device"
 )
 
@@ -88,5 +91,21 @@ func TestCacheForgetsWhatWasNotUsedForLongest(t *testing.T) {
 	}
 	if got, want := len(left), 3; got != want || left[0] != "middle" || left[1] != "new" || left[2] != "running.part" {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// A build that was damaged on this disk is nobody's bad build: it is removed, and downloaded again.
+func TestABuildDamagedInTheCacheIsDownloadedAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "build.apk")
+	if err := os.WriteFile(path, []byte("half of it"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := &Agent{builds: map[string]build.Info{}}
+	_, err := a.parse(qgjob.Job{BuildSHA256: strings.Repeat("ab", 32)}, path)
+	if device.CauseOf(err) != qgjob.CauseHostFailed {
+		t.Errorf("refused as %s: %v", device.CauseOf(err), err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
 	}
 }

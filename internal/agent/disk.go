@@ -82,6 +82,17 @@ func (a *Agent) makeRoom(now time.Time) {
 		if free, err := a.o.Space(a.o.DataDir); err != nil || free >= a.o.MinFree {
 			return
 		}
+		info, err := os.Lstat(c.path)
+		if err != nil || now.Sub(info.ModTime()) <= rest {
+			continue // somebody has taken it into use, or removed it, meanwhile
+		}
+		// It loses its name first: a removal that takes long, or is broken off, leaves nobody half of it.
+		gone := filepath.Join(filepath.Dir(c.path), filepath.Base(c.path)+".gone")
+		if err := errors.Join(os.RemoveAll(gone), os.Rename(c.path, gone)); err != nil {
+			a.o.Logger.Warn("a cache cannot be emptied", "file", c.path, "error", err)
+			continue
+		}
+		c.path = gone
 		a.o.Logger.Info("making room on the disk", "removed", c.path, "last used", c.used)
 		if err := os.RemoveAll(c.path); err != nil {
 			a.o.Logger.Warn("a cache cannot be emptied", "file", c.path, "error", err)

@@ -133,7 +133,7 @@ func unpackFile(path, sha, dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case qgjob.ErrorCode(err) != qgjob.CodeInvalid:
+	case qgjob.ErrorCode(err) != qgjob.CodeInvalid && qgjob.ErrorCode(err) != qgjob.CodeTooLarge:
 		return hostFailed(err)
 	case !holds(path, sha):
 		os.Remove(path)
@@ -150,7 +150,7 @@ func (a *Agent) packOwn(ctx context.Context, log io.Writer) (sha string, err err
 	fmt.Fprintf(log, "[qgjob] the job brings no test project: the one in %s is taken\n", a.o.ProjectDir)
 	return a.hold.put(bundleExt, func(w io.Writer) (string, error) {
 		sha, _, err := bundle.Pack(ctx, a.o.ProjectDir, w)
-		if qgjob.ErrorCode(err) == qgjob.CodeInvalid {
+		if code := qgjob.ErrorCode(err); code == qgjob.CodeInvalid || code == qgjob.CodeTooLarge {
 			return "", device.Failf(qgjob.CauseProjectInvalid, "%w", err)
 		}
 		return sha, err
@@ -224,6 +224,10 @@ func (a *Agent) parse(job qgjob.Job, path string) (build.Info, error) {
 		return info, nil
 	}
 	info, err := build.Parse(path)
+	if job.BuildSHA256 != "" && (err != nil || info.SHA256 != job.BuildSHA256) && !holds(path, job.BuildSHA256) {
+		os.Remove(path)
+		return build.Info{}, device.Failf(qgjob.CauseHostFailed, "build %s was damaged or removed on the worker's disk, and is downloaded again the next time", job.BuildSHA256)
+	}
 	if err == nil && job.BuildSHA256 != "" {
 		a.mu.Lock()
 		a.builds[job.BuildSHA256] = info

@@ -129,7 +129,11 @@ func (c *Client) repeat(ctx context.Context, r request, use func(*http.Response)
 	}
 	away := c.newAbsence()
 	for {
+		began := time.Now()
 		err := c.try(ctx, r, body, use)
+		if r.noLimit {
+			away.since = away.since.Add(time.Since(began)) // its bytes took that long, and not the server's absence
+		}
 		if err == nil || r.once || qgjob.ErrorCode(err) != qgjob.CodeUnavailable {
 			return err
 		}

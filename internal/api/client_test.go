@@ -312,3 +312,22 @@ func TestTheTokenIsSent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The minutes that a file needs are not the server's absence: an upload that a restart cut is made again.
+func TestAnUploadThatWasCutIsMadeAgain(t *testing.T) {
+	tries := 0
+	c := client(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if tries++; tries == 1 {
+			time.Sleep(400 * time.Millisecond) // longer than the server may be gone
+			problem(w, qgjob.CodeUnavailable, "the server is shutting down")
+			return
+		}
+		fmt.Fprint(w, `{"sha256":"s","size":3}`)
+	})
+	c.Patience = 200 * time.Millisecond
+	file := api.File{SHA256: "s", Size: 3, Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("apk")), nil }}
+	if stored, err := c.UploadBuild(t.Context(), "acme", "v1", file); err != nil || tries != 2 {
+		t.Errorf("after %d tries: %+v, %v", tries, stored, err)
+	}
+}

@@ -35,20 +35,28 @@ func OpenDir(root string) (*Dir, error) {
 	if err := makeDir(d.tmp()); err != nil {
 		return nil, fmt.Errorf("blob directory %s: %w", root, err)
 	}
-	entries, err := os.ReadDir(d.tmp())
-	if err != nil {
+	if err := sweep(d.tmp()); err != nil {
 		return nil, fmt.Errorf("blob directory %s: %w", root, err)
+	}
+	return d, nil
+}
+
+// sweep removes uploads that processes that died long ago left unfinished.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
 	for _, e := range entries {
 		info, err := e.Info()
 		if err != nil || time.Since(info.ModTime()) < staleAfter {
 			continue // gone already, or somebody's upload
 		}
-		if err := os.Remove(filepath.Join(d.tmp(), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("blob directory %s: %w", root, err)
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
-	return d, nil
+	return nil
 }
 
 // Put implements Store. When it returns without error the file survives a power cut.

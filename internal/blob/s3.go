@@ -21,6 +21,13 @@ import (
 // s3OpenTimeout bounds the first question to a bucket.
 const s3OpenTimeout = 15 * time.Second
 
+const (
+	// s3StoreTimeout is how long a bucket may take to answer once it has all of a file.
+	s3StoreTimeout = 10 * time.Minute
+	// s3Tries is how often a request is made: whoever asked for it tries again, too.
+	s3Tries = 3
+)
+
 // S3 stores files in a bucket of Amazon S3, or of a server that speaks its protocol. All methods may be called
 // concurrently, also by several processes that share the bucket.
 //
@@ -55,14 +62,23 @@ func OpenS3(ctx context.Context, address, tmp string) (*S3, error) {
 		}
 		host, secure = e.Host, e.Scheme == "https"
 	}
+	transport, err := minio.DefaultTransport(secure)
+	if err != nil {
+		return nil, fmt.Errorf("bucket %s: %w", u.Host, err)
+	}
+	transport.ResponseHeaderTimeout = s3StoreTimeout
 	client, err := minio.New(host, &minio.Options{
+		Transport: transport, MaxRetries: s3Tries,
 		Creds:  credentials.NewChainCredentials([]credentials.Provider{&credentials.EnvAWS{}, &credentials.FileAWSCredentials{}, &credentials.IAM{}}),
 		Secure: secure, Region: u.Query().Get("region"),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("bucket %s: %w", u.Host, err)
 	}
-	if err := makeDir(tmp); err != nil {
+	if err = makeDir(tmp); err == nil {
+		err = sweep(tmp)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("directory for uploads %s: %w", tmp, err)
 	}
 	s := &S3{client: client, bucket: u.Host, prefix: strings.Trim(u.Path, "/"), tmp: tmp}
@@ -121,6 +137,8 @@ func (s *S3) Stat(ctx context.Context, k Key) (Info, error) {
 	if err := k.check(); err != nil {
 		return Info{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, s3OpenTimeout)
+	defer cancel()
 	object, err := s.client.StatObject(ctx, s.bucket, s.name(k), minio.StatObjectOptions{})
 	if err != nil {
 		return Info{}, s3Error(k, err)

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"regexp"
 	"slices"
@@ -93,8 +94,26 @@ const maxManifest = 8 << 20
 // packageName is Android's rule for one.
 var packageName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+$`)
 
+// maxDirectory is far beyond what builds list of their files; what is listed is kept in memory.
+const maxDirectory = 32 << 20
+
+// bounded is a file of which only so much may be read.
+type bounded struct {
+	r    io.ReaderAt
+	left int64
+}
+
+func (b *bounded) ReadAt(p []byte, at int64) (int, error) {
+	if b.left -= int64(len(p)); b.left < 0 {
+		return 0, errDamaged
+	}
+	return b.r.ReadAt(p, at)
+}
+
 func read(r io.ReaderAt, size int64) (Info, error) {
-	archive, err := zip.NewReader(r, size)
+	directory := &bounded{r: r, left: maxDirectory}
+	archive, err := zip.NewReader(directory, size)
+	directory.left = math.MaxInt64
 	if err != nil {
 		return Info{}, errors.New("is no APK and no IPA: it is not a zip archive, or was cut short: build or copy it again")
 	}

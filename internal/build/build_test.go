@@ -4,9 +4,11 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -197,4 +199,80 @@ func TestNativeCode(t *testing.T) {
 	if diff := cmp.Diff([]string{"arm64-v8a", "x86_64"}, nativeFor(archive)); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+}
+
+// A few kilobytes that the libraries would take all memory or all of a stack for are refused before they see them.
+func TestParseRefusesWhatWouldEndTheServer(t *testing.T) {
+	const depth = 400_000
+	for name, plist := range map[string]string{
+		"nested as XML":  `<?xml version="1.0"?><plist version="1.0">` + strings.Repeat("<array>", depth) + strings.Repeat("</array>", depth) + `</plist>`,
+		"nested as text": strings.Repeat("(", depth) + strings.Repeat(")", depth),
+	} {
+		if _, err := Parse(write(t, makeZip(t, map[string]string{"Payload/a.app/Info.plist": plist}))); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+
+	// 300 strings of two megabytes, which lie over each other.
+	overlapping := append([]byte("bplist00"), 0x6f, 0x12, 0, 0x0f, 0x42, 0x40)
+	overlapping = append(overlapping, make([]byte, 2_000_000)...)
+	table := len(overlapping)
+	overlapping = append(overlapping, bytes.Repeat([]byte{8}, 300)...)
+	overlapping = append(overlapping, 0, 0, 0, 0, 0, 0, 1, 2)
+	for _, word := range []int{300, 0, table} {
+		overlapping = binary.BigEndian.AppendUint64(overlapping, uint64(word))
+	}
+	if err := checkPlist(overlapping); err == nil {
+		t.Error("overlapping strings: accepted")
+	}
+
+	// One string that 400 elements name.
+	le := binary.LittleEndian
+	chunk := func(kind, head uint16, body []byte) []byte {
+		c := le.AppendUint32(le.AppendUint16(le.AppendUint16(nil, kind), head), uint32(8+len(body)))
+		return append(c, body...)
+	}
+	const letters = 1 << 20
+	var pool []byte
+	for _, word := range []uint32{1, 0, 0, poolHeaderSize + 4, 0, 0} {
+		pool = le.AppendUint32(pool, word)
+	}
+	pool = le.AppendUint16(le.AppendUint16(pool, 0x8000|letters>>16), letters&0xffff)
+	pool = append(append(pool, bytes.Repeat([]byte{'a', 0}, letters)...), 0, 0, 0, 0)
+	var element []byte
+	for _, word := range []uint32{1, noString, noString, 0, attributeSize<<16 | attributeSize, 0, 0} {
+		element = le.AppendUint32(element, word)
+	}
+	manifest := func(elements int) []byte {
+		return chunk(chunkXML, chunkHeaderSize, append(chunk(chunkStringPool, poolHeaderSize, pool), bytes.Repeat(chunk(chunkElement, 16, element), elements)...))
+	}
+	if err := checkChunks(manifest(3)); err != nil {
+		t.Errorf("a string that is named three times: %v", err)
+	}
+	if err := checkChunks(manifest(400)); err == nil {
+		t.Error("a string that is named 400 times: accepted")
+	}
+
+	// A directory of a million files that are not there.
+	huge := hugeDirectory(t)
+	if _, err := read(bytes.NewReader(huge), int64(len(huge))); err == nil {
+		t.Error("a huge directory: accepted")
+	}
+}
+
+// hugeDirectory is an archive that lists more than any build does.
+func hugeDirectory(t *testing.T) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	name := strings.Repeat("n", 60_000)
+	for i := range maxDirectory/60_000 + 1 {
+		if _, err := z.CreateRaw(&zip.FileHeader{Name: name + strconv.Itoa(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
 }

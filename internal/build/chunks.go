@@ -9,6 +9,9 @@ import (
 const (
 	chunkStringPool = 0x0001
 	chunkXML        = 0x0003
+	chunkNamespace  = 0x0100
+	chunkElement    = 0x0102
+	chunkElementEnd = 0x0103
 	flagUTF8        = 1 << 8
 
 	chunkHeaderSize = 8
@@ -17,6 +20,9 @@ const (
 
 // maxStrings bounds the bytes of all strings of a manifest together: they may overlap in the file.
 const maxStrings = 32 << 20
+
+// maxText bounds a manifest as text.
+const maxText = 64 << 20
 
 var errDamaged = errors.New("its parts do not fit together")
 
@@ -29,6 +35,7 @@ func checkChunks(data []byte) error {
 	if end > int64(len(data)) {
 		return errDamaged
 	}
+	var text written
 	for at := int64(binary.LittleEndian.Uint16(data[2:])); at < end; {
 		if at+chunkHeaderSize > end {
 			return errDamaged
@@ -37,8 +44,20 @@ func checkChunks(data []byte) error {
 		if size < chunkHeaderSize || at+size > end {
 			return errDamaged
 		}
-		if binary.LittleEndian.Uint16(data[at:]) == chunkStringPool {
-			if err := checkPool(data[at : at+size]); err != nil {
+		switch chunk := data[at : at+size]; binary.LittleEndian.Uint16(chunk) {
+		case chunkStringPool:
+			if text.sizes != nil {
+				return errDamaged // a manifest has one
+			}
+			var err error
+			if text.sizes, err = checkPool(chunk); err != nil {
+				return err
+			}
+		case chunkNamespace, chunkElement, chunkElementEnd:
+			if text.sizes == nil {
+				return errDamaged
+			}
+			if err := text.add(chunk); err != nil {
 				return err
 			}
 		}
@@ -47,24 +66,85 @@ func checkChunks(data []byte) error {
 	return nil
 }
 
-func checkPool(pool []byte) error {
+func checkPool(pool []byte) (sizes []int64, err error) {
 	if len(pool) < poolHeaderSize {
-		return errDamaged
+		return nil, errDamaged
 	}
 	word := func(at int64) int64 { return int64(binary.LittleEndian.Uint32(pool[at:])) }
 	strings, styles, flags, start := word(8), word(12), word(16), word(20)
 	if 4*(strings+styles) > int64(len(pool)-poolHeaderSize) {
-		return errDamaged
+		return nil, errDamaged
 	}
 	var total int64
 	for i := range strings {
 		size, err := stringSize(pool, start+word(poolHeaderSize+4*i), flags&flagUTF8 != 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
+		sizes = append(sizes, size)
 		if total += size; total > maxStrings {
+			return nil, errDamaged
+		}
+	}
+	return sizes, nil
+}
+
+// written counts the bytes that the library makes of a manifest: it writes it as text, and every string each time that it is named.
+type written struct {
+	sizes  []int64 // of the strings
+	prefix int64   // of the longest prefix of a namespace
+	total  int64
+}
+
+const (
+	noString      = 0xffffffff
+	attributeSize = 20
+	escaped       = 6 // bytes that a character of a value takes at most
+)
+
+func (w *written) add(chunk []byte) error {
+	word := func(at int) uint32 { return binary.LittleEndian.Uint32(chunk[at:]) }
+	half := func(at int) int { return int(binary.LittleEndian.Uint16(chunk[at:])) }
+	size := func(at int) int64 {
+		if ref := word(at); int64(ref) < int64(len(w.sizes)) {
+			return w.sizes[ref]
+		}
+		return 0 // which the library refuses, or writes as a number
+	}
+	name := func(at int) int64 {
+		if word(at) != noString {
+			return w.prefix + size(at+4)
+		}
+		return size(at + 4)
+	}
+	head, kind := half(2), half(0)
+	if head+8 > len(chunk) {
+		return errDamaged
+	}
+	if kind == chunkNamespace {
+		w.prefix = max(w.prefix, size(head))
+		w.total += size(head) + escaped*size(head+4)
+	} else {
+		w.total += name(head)
+	}
+	if kind == chunkElement {
+		if head+20 > len(chunk) {
 			return errDamaged
 		}
+		at, step := head+half(head+8), half(head+10)
+		for range half(head + 12) {
+			if at > 0xffff || at+attributeSize > len(chunk) {
+				return errDamaged
+			}
+			w.total += name(at) + escaped*size(at+8)
+			at += step
+			if w.total > maxText {
+				return errDamaged
+			}
+		}
+	}
+	if w.total > maxText {
+		return errDamaged
 	}
 	return nil
 }

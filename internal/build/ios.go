@@ -80,6 +80,9 @@ func decodeInfoPlist(f *zip.File) (m infoPlist, err error) {
 	if err != nil {
 		return m, err
 	}
+	if err := checkPlist(data); err != nil {
+		return m, err
+	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)

@@ -147,7 +147,7 @@ func (s *Server) retain(ctx context.Context, within Retention, rest time.Duratio
 		}
 		for _, f := range files {
 			key := blob.Key{OrgID: f.OrgID, Kind: blob.Artifact, SHA256: f.SHA256}
-			if err := s.blobs.Remove(ctx, key, time.Now().Add(-rest)); err != nil {
+			if err := s.blobs.Remove(ctx, key, time.Now().Add(-rest/2)); err != nil {
 				return err
 			}
 			if err := s.store.FileRemoved(ctx, f); err != nil {

@@ -115,7 +115,8 @@ func (s *Store) ForgetArtifacts(ctx context.Context, keep time.Duration, limit i
 				return err
 			}
 		}
-		if limit > 0 && len(doomed) == 0 {
+		byAge := len(doomed) > 0 // their size is looked at the next time
+		if limit > 0 && !byAge {
 			excess, err := t.excess(ctx, limit)
 			if err != nil {
 				return err
@@ -134,7 +135,7 @@ func (s *Store) ForgetArtifacts(ctx context.Context, keep time.Duration, limit i
 				}
 			}
 		}
-		more = len(doomed) >= ArtifactPage
+		more = len(doomed) >= ArtifactPage || byAge
 		for _, f := range doomed {
 			if err := t.exec(ctx, `delete from artifacts where attempt_id = $1 and name = $2`, f.attempt, f.name); err != nil {
 				return err

@@ -3,9 +3,9 @@ package ios
 import (
 	"archive/zip"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -47,6 +47,12 @@ func unzip(file, dir string) (string, error) {
 		return "", device.Failf(qgjob.CauseBadBuild, "build %s is no zip archive: %w", file, err)
 	}
 	defer archive.Close()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	links := map[string]bool{}
 	left := int64(maxUnpacked)
 	for _, f := range archive.File {
 		if strings.HasSuffix(f.Name, "/") || strings.HasPrefix(f.Name, "__MACOSX/") {
@@ -55,7 +61,13 @@ func unzip(file, dir string) (string, error) {
 		if !filepath.IsLocal(f.Name) {
 			return "", device.Failf(qgjob.CauseBadBuild, "build %s has a file outside of itself: %q", file, f.Name)
 		}
-		n, err := extract(f, filepath.Join(dir, filepath.FromSlash(f.Name)), left)
+		for parent := path.Dir(f.Name); parent != "."; parent = path.Dir(parent) {
+			if links[parent] {
+				return "", device.Failf(qgjob.CauseBadBuild, "build %s has a file behind a link: %q", file, f.Name)
+			}
+		}
+		links[path.Clean(f.Name)] = f.Mode()&os.ModeSymlink != 0
+		n, err := extract(root, f, filepath.FromSlash(f.Name), left)
 		if err != nil {
 			return "", err
 		}
@@ -74,8 +86,8 @@ func unzip(file, dir string) (string, error) {
 }
 
 // extract writes one file of an archive, or a link to another file of it.
-func extract(f *zip.File, to string, most int64) (int64, error) {
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+func extract(root *os.Root, f *zip.File, to string, most int64) (int64, error) {
+	if err := root.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return 0, err
 	}
 	from, err := f.Open()
@@ -85,15 +97,15 @@ func extract(f *zip.File, to string, most int64) (int64, error) {
 	defer from.Close()
 	if f.Mode()&os.ModeSymlink != 0 {
 		target, err := io.ReadAll(io.LimitReader(from, 4096))
-		if err == nil && !filepath.IsLocal(filepath.Join(filepath.Dir(f.Name), string(target))) {
-			err = fmt.Errorf("%s is a link out of the build", f.Name)
+		if err == nil && (filepath.IsAbs(string(target)) || !filepath.IsLocal(filepath.Join(filepath.Dir(f.Name), string(target)))) {
+			err = device.Failf(qgjob.CauseBadBuild, "the build has a link out of itself: %q", f.Name)
 		}
 		if err != nil {
 			return 0, err
 		}
-		return 0, os.Symlink(string(target), to)
+		return 0, root.Symlink(string(target), to)
 	}
-	file, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, f.Mode().Perm()|0o600)
+	file, err := root.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, f.Mode().Perm()|0o600)
 	if err != nil {
 		return 0, err
 	}

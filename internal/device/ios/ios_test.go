@@ -1,12 +1,17 @@
 package ios
 
 import (
+	"archive/zip"
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -228,6 +233,48 @@ func (b *builds) Heal() {
 		s := &simulator{xcode: xcode{udid: b.mac.udid, path: b.mac.Bin()}}
 		if err := s.boot(b.t.Context()); err != nil {
 			b.t.Error(err)
+		}
+	}
+}
+
+// A build cannot write outside of where it is unpacked, by whatever links.
+func TestABuildStaysWhereItIsUnpacked(t *testing.T) {
+	victim := t.TempDir()
+	type entry struct{ name, content string }
+	link := func(name, to string) entry { return entry{name + "@", to} }
+	for name, entries := range map[string][]entry{
+		"an absolute link":   {link("My.app/l", victim), {"My.app/l/evil", "x"}},
+		"a link through one": {link("My.app/b/l", "../.."), link("m", "My.app/b/l/../"+filepath.Base(victim)), {"m/evil", "x"}},
+		"a link out":         {link("My.app/l", "../../"+filepath.Base(victim)), {"My.app/l/evil", "x"}},
+	} {
+		var b bytes.Buffer
+		z := zip.NewWriter(&b)
+		for _, e := range entries {
+			header := &zip.FileHeader{Name: strings.TrimSuffix(e.name, "@")}
+			header.SetMode(0o644)
+			if header.Name != e.name {
+				header.SetMode(os.ModeSymlink | 0o777)
+			}
+			w, err := z.CreateHeader(header)
+			if err == nil {
+				_, err = w.Write([]byte(e.content))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		file, dir := filepath.Join(t.TempDir(), "app.zip"), filepath.Join(filepath.Dir(victim), strconv.Itoa(len(name)))
+		if err := errors.Join(os.WriteFile(file, b.Bytes(), 0o644), os.Mkdir(dir, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := unzip(file, dir); device.CauseOf(err) != qgjob.CauseBadBuild {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(victim, "evil")); err == nil {
+			t.Errorf("%s wrote outside", name)
 		}
 	}
 }
