@@ -35,9 +35,10 @@ var arrows = map[string][]string{
 	"internal/report":   {},
 	"internal/flaky":    {},
 	"internal/github":   {},
-	"internal/blob":     {},
+	"internal/blob":     {"internal/disk"},
+	"internal/disk":     {},
 
-	"internal/agent":               {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/api"},
+	"internal/agent":               {"internal/device", "internal/appwright", "internal/bundle", "internal/build", "internal/blob", "internal/disk", "internal/api"},
 	"internal/appwright":           {"internal/filelock"},
 	"internal/filelock":            {},
 	"internal/bundle":              {},

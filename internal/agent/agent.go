@@ -15,6 +15,7 @@ import (
 	"qgjob/internal/api"
 	"qgjob/internal/build"
 	"qgjob/internal/device"
+	"qgjob/internal/disk"
 )
 
 // ErrThirdFailure ends a worker that reported a job's third test failure and was not started with Forever.
@@ -90,7 +91,7 @@ func (o Options) withDefaults() Options {
 		o.MinFree = 2_000_000_000
 	}
 	if o.Space == nil {
-		o.Space = freeSpace
+		o.Space = disk.Free
 	}
 	if o.Runner == nil {
 		o.Runner = NewAppWright()

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 )
 
@@ -98,13 +97,4 @@ func (a *Agent) makeRoom(now time.Time) {
 			a.o.Logger.Warn("a cache cannot be emptied", "file", c.path, "error", err)
 		}
 	}
-}
-
-// freeSpace is how many bytes of a directory's disk this user may use.
-func freeSpace(dir string) (int64, error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
-		return 0, err
-	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
 }

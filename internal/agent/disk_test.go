@@ -12,26 +12,26 @@ import (
 	"qgjob/internal/device"
 )
 
-// disk is one whose free space the test chooses, and grows as files of a directory go.
-type disk struct {
+// testDisk is one whose free space the test chooses, and grows as files of a directory go.
+type testDisk struct {
 	mu   sync.Mutex
 	free int64
 	dir  string
 	had  int // files
 }
 
-func (d *disk) files() int {
+func (d *testDisk) files() int {
 	files, _ := filepath.Glob(filepath.Join(d.dir, "*", "old*"))
 	return len(files)
 }
 
-func (d *disk) space(string) (int64, error) {
+func (d *testDisk) space(string) (int64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.free + int64(d.had-d.files())*100, nil
 }
 
-func (d *disk) set(free int64) {
+func (d *testDisk) set(free int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.free = free
@@ -39,7 +39,7 @@ func (d *disk) set(free int64) {
 
 func TestWorkerLowOnSpaceTakesNoJob(t *testing.T) {
 	w := newWorld(t, 0)
-	d := &disk{free: 50}
+	d := &testDisk{free: 50}
 	k := w.start(Options{Drivers: []device.Driver{newPhones("P1")}, Forever: true, Runner: specs{"tests/good.spec.js": passes}, Space: d.space, MinFree: 100})
 	k.out.wait(t, "No jobs are taken: its host is low on disk space", 1)
 	id := w.submit("tests/good.spec.js", 1)
@@ -82,7 +82,7 @@ func TestCachesMakeRoom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := &disk{free: 10, dir: dir, had: 3}
+	d := &testDisk{free: 10, dir: dir, had: 3}
 	a := &Agent{o: Options{DataDir: dir, Space: d.space, MinFree: 200}.withDefaults(), hold: &cache{dir: filepath.Join(dir, "cache")}}
 	a.makeRoom(now)
 	left, _ := filepath.Glob(filepath.Join(dir, "*", "*"))

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"qgjob"
+	"qgjob/internal/disk"
 )
 
 // Store keeps files. All methods may be called concurrently.
@@ -71,10 +72,18 @@ type Info struct {
 	StoredAt time.Time
 }
 
+// reserve is what uploads leave free of a disk, on which the database may be, too.
+const reserve = 512 << 20
+
+var freeSpace = disk.Free // tests have fuller disks
+
 // receive writes what r yields into a new file of a directory and verifies it, as Put promises. The caller discards it.
 func receive(ctx context.Context, dir string, k Key, r io.Reader, limit int64, check func(path string) error) (_ *os.File, size int64, err error) {
 	if err := k.check(); err != nil {
 		return nil, 0, err
+	}
+	if free, err := freeSpace(dir); err == nil && free < reserve {
+		return nil, 0, qgjob.Errorf(qgjob.CodeUnavailable, "the server's disk has %d MiB left, and takes no file below %d: free some space in its data directory and try again", free>>20, int64(reserve>>20))
 	}
 	f, err := os.CreateTemp(dir, "put-*")
 	if err != nil {
