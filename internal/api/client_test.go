@@ -331,3 +331,12 @@ func TestAnUploadThatWasCutIsMadeAgain(t *testing.T) {
 		t.Errorf("after %d tries: %+v, %v", tries, stored, err)
 	}
 }
+
+// The answer to HEAD has no body that could say what is wrong with a token.
+func TestATokenThatIsRefusedIsSaid(t *testing.T) {
+	c := client(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	_, err := c.HasBundle(t.Context(), "acme", "s")
+	if qgjob.ErrorCode(err) != qgjob.CodeUnauthorized || !strings.Contains(err.Error(), "QGJOB_TOKEN") {
+		t.Errorf("HasBundle = %v", err)
+	}
+}

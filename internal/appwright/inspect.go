@@ -128,6 +128,9 @@ func (p Project) readConfig(ctx context.Context, env []string) ([]PlaywrightProj
 		if ctx.Err() != nil {
 			return nil, failuref(qgjob.CauseProjectInvalid, "the config %s was not evaluated within %s: %w", p.rel(p.ConfigPath), inspectionTimeout, context.Cause(ctx))
 		}
+		if f, ok := errors.AsType[*Failure](runErr); ok {
+			return nil, f // of this host, and not of the project
+		}
 		if runErr == nil {
 			runErr = errors.New("it ended the runner, as when something that it imports calls process.exit")
 		}
@@ -157,6 +160,9 @@ func (p Project) listSpecs(ctx context.Context, tmp string, env []string) (map[s
 		Error *struct {
 			Message string `json:"message"`
 		} `json:"error"`
+	}
+	if f, ok := errors.AsType[*Failure](err); ok {
+		return nil, f
 	}
 	if jsonErr := json.Unmarshal(out, &answer); jsonErr != nil {
 		return nil, failuref(qgjob.CauseProjectInvalid, "the spec files of config %s cannot be listed: %s (%w)", p.rel(p.ConfigPath), firstLines(out, 20), errors.Join(err, jsonErr))
