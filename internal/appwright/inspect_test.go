@@ -170,3 +170,13 @@ func TestChoose(t *testing.T) {
 		}
 	}
 }
+
+// A host that lacks Node says nothing of the project, which another host may run.
+func TestInspectWithoutNode(t *testing.T) {
+	dir := nodeProject(t, "project")
+	t.Setenv("PATH", t.TempDir())
+	_, err := Inspect(t.Context(), dir, "", nil)
+	if f, ok := errors.AsType[*Failure](err); !ok || f.Cause != qgjob.CauseHostFailed {
+		t.Errorf("Inspect = %v", err)
+	}
+}
