@@ -69,6 +69,12 @@ func (p *Planner) Expected(index int, behind time.Duration) time.Duration {
 	return p.wait(l, p.before(g.pool, g.level)-g.work, own)
 }
 
+// Served says whether a device that takes work fits a lane, and its organization may have one more.
+func (p *Planner) Served(index int) bool {
+	g := p.lanes[index].group
+	return p.liveDevices(g.pool) > 0 && g.tier != nil
+}
+
 // before is the work of a level and of more urgent ones in the pools that want the same devices.
 func (p *Planner) before(q *pool, level int) time.Duration {
 	var work time.Duration
@@ -105,15 +111,15 @@ func (p *Planner) wait(l *lane, others, own time.Duration) time.Duration {
 	var running, mine time.Duration // mine: of its organization
 	live, free := 0, 0
 	for _, d := range p.devices {
+		if d.serving != nil && d.serving.org == g.org { // wherever that is
+			mine += d.remaining(p.now)
+		}
 		if d.Unavailable != "" || !g.pool.fits(d) || p.avoids(l, d) {
 			continue
 		}
 		live++
 		if d.serving != nil {
 			running += d.remaining(p.now)
-			if d.serving.org == g.org {
-				mine += d.remaining(p.now)
-			}
 		} else {
 			free++
 		}
@@ -121,12 +127,25 @@ func (p *Planner) wait(l *lane, others, own time.Duration) time.Duration {
 	if live == 0 {
 		return 0
 	}
-	if free > 0 && others <= 0 && own <= 0 {
+	if free > 0 && others <= 0 && own <= 0 && !g.org.blocked() {
 		return 0
 	}
+	if g.org.MaxDevices > 0 {
+		mine += p.groupsBefore(g)
+	}
 	wait := (max(others, 0) + max(own, 0) + running) / time.Duration(live)
-	if limit := g.org.MaxDevices; limit > 0 && limit < live { // its own work goes through so many of them
+	if limit := g.org.MaxDevices; limit > 0 { // its own work goes through so many of them
 		wait = max(wait, (max(own, 0)+mine)/time.Duration(limit))
 	}
 	return wait
+}
+
+// groupsBefore is the work of an organization's other groups of a group's level and of more urgent ones.
+func (p *Planner) groupsBefore(g *group) (work time.Duration) {
+	for _, other := range p.groups {
+		if other != g && other.org == g.org && other.tier != nil && other.level <= g.level {
+			work += other.work
+		}
+	}
+	return work
 }

@@ -243,7 +243,7 @@ func (p *Planner) served(g *group) bool {
 		return false
 	}
 	next := p.first(g, nil)
-	return slices.ContainsFunc(g.serving, func(d *device) bool { return g.pool.fits(d) && !p.avoids(next, d) })
+	return slices.ContainsFunc(g.serving, func(d *device) bool { return d.Unavailable == "" && g.pool.fits(d) && !p.avoids(next, d) })
 }
 
 // displace takes a group from its place.

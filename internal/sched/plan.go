@@ -426,7 +426,7 @@ func (p *Planner) lastStart(g *group, ready time.Duration) time.Duration {
 	p.times = p.times[:0]
 	var reset time.Duration
 	for _, d := range g.serving {
-		if g.pool.fits(d) && !p.avoids(next, d) {
+		if d.Unavailable == "" && g.pool.fits(d) && !p.avoids(next, d) {
 			p.times = append(p.times, d.remaining(p.now))
 			reset = d.reset()
 		}

@@ -127,7 +127,7 @@ func (o *ours) enqueue(now time.Time, jobs []*queued) {
 		added := of[k]
 		l := sched.Lane{
 			Group:    sched.Group{OrgID: k.app.org, AppVersionID: k.app.version, Target: k.target},
-			Priority: k.priority, Queued: len(added), OldestSeq: o.seq + 1, Oldest: now,
+			Priority: k.priority, Queued: len(added), OldestSeq: o.seq + 1, Oldest: now, OldestRun: added[0].expected,
 		}
 		if j := added[0]; k.deadline > 0 {
 			run := j.submission()
@@ -139,7 +139,7 @@ func (o *ours) enqueue(now time.Time, jobs []*queued) {
 			o.seq++
 			l.Work += j.expected
 			if i > 0 {
-				l.Next = append(l.Next, sched.Entry{Seq: o.seq, At: now})
+				l.Next = append(l.Next, sched.Entry{Seq: o.seq, At: now, Run: j.expected})
 			}
 		}
 		n := o.planner.Queue(l, now)

@@ -73,17 +73,13 @@ func (l *laneState) less(other *laneState) int {
 }
 
 // snapshot is the lane as the planner sees it.
-func (l *laneState) snapshot() sched.Lane {
+func (l *laneState) snapshot(known int) sched.Lane {
 	s := sched.Lane{
 		Group:    sched.Group{OrgID: l.org, AppVersionID: l.appVersion, Target: l.target, Requires: l.requires},
 		Priority: l.priority, Prefer: l.prefer, Avoid: l.avoid,
 		Queued: l.queued, OldestSeq: l.oldest, Oldest: at(l.oldestAt), Work: time.Duration(l.workMS) * time.Millisecond,
 	}
 	if len(l.heads) > 0 && l.heads[0].seq == l.oldest {
-		known := nextKnown
-		if l.runSeq != 0 {
-			known = headsOfLane // each has its price
-		}
 		s.OldestRun = time.Duration(l.heads[0].expectedMS) * time.Millisecond
 		for _, j := range l.heads[1:min(len(l.heads), known)] {
 			s.Next = append(s.Next, sched.Entry{Seq: j.seq, At: j.SubmittedAt, Run: time.Duration(j.expectedMS) * time.Millisecond})

@@ -98,6 +98,9 @@ func (t *tx) predict(ctx context.Context, known map[int64]bool, most int) ([]pre
 	planner := sched.New(snapshot, at(t.now))
 	var made []prediction
 	for _, i := range rand.Perm(len(lanes))[:min(most, len(lanes))] {
+		if t.b.overflows[lanes[i].runSeq] != nil || !planner.Served(i) {
+			continue // what is bought, and what has no device, tells nothing of how others wait
+		}
 		var newest, started int64
 		err := t.query(ctx, func(row scanner) error { return row.Scan(&newest, &started) },
 			`select j.seq, j.started_at_ms from jobs j where j.seq = (select max(job_seq) from queue where lane_id = $1)`, lanes[i].id)

@@ -107,7 +107,7 @@ func (t *tx) fillOverflowing(ctx context.Context, free []*deviceState) error {
 	wanted := map[*laneState]int{}
 	for _, l := range t.b.urgentLanes(free) {
 		if o := t.b.overflows[l.runSeq]; o != nil && o.closed == "" {
-			wanted[l] = min(clouds, l.queued, headsOfLane)
+			wanted[l] = min(len(free)+1, l.queued, headsOfLane) // own devices take of them first
 		}
 	}
 	return t.fill(ctx, wanted)
@@ -160,7 +160,11 @@ func (t *tx) addLanes(s *sched.Snapshot, free []*deviceState, asked *laneState) 
 		lanes = append(lanes, asked)
 	}
 	for _, l := range lanes {
-		given := l.snapshot()
+		known := nextKnown
+		if l.runSeq != 0 {
+			known = max(known, len(free)+1) // each has its price
+		}
+		given := l.snapshot(known)
 		given.Overflow = t.overflow(l)
 		s.Lanes = append(s.Lanes, given)
 	}

@@ -72,6 +72,12 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	}
 	l := t.b.lanes[t.b.lane(j)]
 	snapshot, free := t.fleet()
+	if err := t.fillOverflowing(ctx, free); err != nil {
+		return nil, err
+	}
+	if err := t.fill(ctx, map[*laneState]int{l: min(len(free)+1, l.queued)}); err != nil {
+		return nil, err
+	}
 	lanes := t.addLanes(&snapshot, free, l)
 	w := &Waiting{Position: 1}
 	var behindMS int64
@@ -84,7 +90,7 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	}
 	explained := sched.Explain(snapshot, at(t.now), slices.Index(lanes, l), time.Duration(behindMS)*time.Millisecond)
 	w.Level, w.Constraints = explained.Level, explained.Constraints
-	if o := t.b.overflows[j.runSeq]; o != nil && o.closed != "" {
+	if o := t.b.overflows[j.runSeq]; o != nil && o.closed != "" && !j.Target.Accepts(qgjob.TargetBrowserStack) {
 		w.Constraints = append(w.Constraints, sched.Constraint{Kind: sched.ConstraintBudget, Text: "overflows to BrowserStack no more: " + o.closed})
 	}
 	if w.Unserved = explained.Unserved; !w.Unserved {

@@ -54,6 +54,7 @@ func (s *Store) HoldDevice(ctx context.Context, deviceID string, kind qgjob.Hold
 // ReleaseDevice ends a device's hold; only one of the given kinds, where any are given. It says whether there was one.
 func (s *Store) ReleaseDevice(ctx context.Context, deviceID string, only ...qgjob.HoldKind) (released bool, err error) {
 	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+		released = false // it may run twice
 		var kind string
 		err := t.row(ctx, func(row scanner) error { return row.Scan(&kind) }, `select kind from device_holds where device_id = $1`, deviceID)
 		if errors.Is(err, sql.ErrNoRows) {

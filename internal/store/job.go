@@ -188,7 +188,7 @@ func (t *tx) renew(l Lease, worker string) {
 // end ends an open attempt and moves its job by what that means. hash tells the worker's result from
 // another one; it is empty when the server ends the attempt. It refuses, with a code and without having
 // changed anything, what does not fit the job.
-func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
+func (t *tx) end(ctx context.Context, a *attempt, r qgjob.Result, hash string) error {
 	j := a.job
 	s, err := j.Settle(r.Outcome, r.Cause)
 	if err != nil {
@@ -199,8 +199,15 @@ func (t *tx) end(a *attempt, r qgjob.Result, hash string) error {
 		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
 	}
 	overflowed := t.overflowed(a)
-	if overflowed && s.Trigger == qgjob.Err && t.ownFits(j) {
+	own := false
+	if overflowed && s.Trigger == qgjob.Err {
+		if own, err = t.ownFits(ctx, j); err != nil {
+			return err
+		}
+	}
+	if own {
 		s = qgjob.Settlement{Trigger: qgjob.HandBack}
+		j.InfraErrors = 0 // the cloud's: its own devices have theirs
 		t.closeOverflow(a, r)
 	}
 	report, err := json.Marshal(r.Report)

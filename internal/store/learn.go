@@ -149,7 +149,7 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 			k.devices = append(k.devices, a.device)
 		}
 		t.streaks[g] = struct{}{}
-	case k != nil && (r.Outcome == qgjob.OutcomePassed || r.Outcome == qgjob.OutcomeFailed || r.Outcome == qgjob.OutcomeTimedOut):
+	case k != nil && !t.overflowed(a) && (r.Outcome == qgjob.OutcomePassed || r.Outcome == qgjob.OutcomeFailed || r.Outcome == qgjob.OutcomeTimedOut):
 		delete(t.b.streaks, g)
 		t.streaks[g] = struct{}{}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"qgjob"
@@ -107,9 +108,15 @@ func (t *tx) costs(a *attempt) money {
 	if d.minutePrice == 0 {
 		return 0
 	}
-	takes := max(time.Duration(a.job.expectedMS)*time.Millisecond+t.b.expectedInstall(d.kind), time.Duration(t.now-a.assigned)*time.Millisecond)
+	takes := max(time.Duration(a.job.expectedMS)*time.Millisecond+t.b.expectedInstall(d.kind), time.Duration(t.ranUntil(a)-a.assigned)*time.Millisecond)
 	return amount(takes.Minutes() * d.minutePrice.units())
 }
+
+// cloudIdle is after how long without a command a cloud ends a session.
+const cloudIdle = 3 * time.Minute
+
+// ranUntil is until when an attempt may have run: whose lease is over has nobody who drives it.
+func (t *tx) ranUntil(a *attempt) int64 { return min(t.now, a.expires+cloudIdle.Milliseconds()) }
 
 // pay books what an attempt cost that ends. Of one whose worker is lost nobody knows: it is taken to have cost its time.
 func (t *tx) pay(a *attempt, r qgjob.Result, told bool) {
@@ -118,7 +125,11 @@ func (t *tx) pay(a *attempt, r qgjob.Result, told bool) {
 		cost += amount(s.Cost)
 	}
 	if d := t.b.devices[a.device]; !told && d.minutePrice > 0 {
-		cost = amount((time.Duration(t.now-a.assigned) * time.Millisecond).Minutes() * d.minutePrice.units())
+		until := t.now
+		if r.Outcome == qgjob.OutcomeLost {
+			until = t.ranUntil(a)
+		}
+		cost = amount((time.Duration(until-a.assigned) * time.Millisecond).Minutes() * d.minutePrice.units())
 	}
 	if cost <= 0 {
 		return
@@ -134,17 +145,13 @@ func (t *tx) pay(a *attempt, r qgjob.Result, told bool) {
 }
 
 // ownFits says whether a device is there that a job asks for.
-func (t *tx) ownFits(j *job) bool {
+func (t *tx) ownFits(ctx context.Context, j *job) (bool, error) {
 	requires, err := qgjob.ParseRequirement(j.Requires)
 	if err != nil {
-		return false
+		return false, err
 	}
-	for _, d := range t.b.devices {
-		if j.Target.Accepts(d.kind) && requires.Mismatch(d.traits()) == "" {
-			return true
-		}
-	}
-	return false
+	known, err := t.knownDevices(ctx)
+	return slices.ContainsFunc(known, func(d qgjob.Traits) bool { return j.Target.Accepts(d.Kind) && requires.Mismatch(d) == "" }), err
 }
 
 // closeOverflow lets a run overflow no more: what the cloud cannot run says nothing of its own devices.

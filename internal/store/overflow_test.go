@@ -142,6 +142,7 @@ func TestPredictionsAreCalibrated(t *testing.T) {
 		ctx := t.Context()
 		q.worker("w1", "p1")
 		for range 40 {
+			q.worker("w1", "p1")
 			q.submit("v1", "tests/a.spec.js") // nobody waits for work: it waits longer than anybody would expect
 			must(t, 0, q.Calibrate(ctx))
 			q.shift.Add((3 * time.Hour).Milliseconds())
@@ -373,6 +374,53 @@ func TestWhatIsBoughtIsNoShare(t *testing.T) {
 		q.report("w1", own.Lease, passed)
 		if ms := used(); ms < 19_000 {
 			t.Fatalf("%d ms of its own device count as used", ms)
+		}
+	})
+}
+
+// A machine that was off for a night has cost no night: nobody drove what ran in the cloud.
+func TestALostAttemptCostsNoNight(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.withCloud()
+		run := q.late(100)
+		q.one("w1", "p1")
+		q.one("w2", "bs1")
+		q.advance(8 * time.Hour)
+		must(t, 0, second(q.Reap(t.Context())))
+		if cost := q.run(run.ID).OverflowCost; cost < 1 || cost > 4 {
+			t.Fatalf("eight hours without anybody cost %v", cost)
+		}
+		checkCounters(t, q)
+	})
+}
+
+// Own devices take of a lane before the cloud does, and what the cloud takes then has its own price all the same.
+func TestJobsBehindThoseOfOwnDevicesHaveTheirPrice(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w1", "p1", "p2", "p3", "p4")
+		q.clouds("bs1", "bs2")
+		var paths []string
+		must(t, 0, q.write(t.Context(), func(_ context.Context, t *tx) error {
+			for i := range 300 {
+				paths = append(paths, fmt.Sprintf("tests/%d.spec.js", i))
+				took := 10 * time.Second
+				if i < 12 {
+					took = 10 * time.Minute
+				}
+				for range 5 {
+					t.observe(estimateKey{estimateRun, "acme", paths[i]}, took, took)
+				}
+			}
+			return nil
+		}))
+		sub := submission("acme", "v1", paths...)
+		sub.Deadline, sub.MaxCost = time.Minute, 5
+		must(t, 0, third(q.Submit(t.Context(), sub)))
+		q.writer.board = nil
+		q.poll(Poll{WorkerID: "w1", Free: []string{"p1", "p2", "p3", "p4"}})
+		q.wait("w2", "bs1", "bs2")
+		if committed := q.committedNow(); committed > 5 {
+			t.Fatalf("%.2f committed of a budget of 5", committed)
 		}
 	})
 }

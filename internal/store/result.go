@@ -93,7 +93,7 @@ func (t *tx) recordOne(ctx context.Context, a *attempt, item *resultItem) (Resul
 	if err != nil {
 		return ResultAnswer{}, err
 	}
-	if err := t.end(a, result, hash); err != nil {
+	if err := t.end(ctx, a, result, hash); err != nil {
 		return ResultAnswer{}, err
 	}
 	return a.answer()

@@ -197,12 +197,13 @@ var selectHeads = newBulk("iii", `
 func (t *tx) fill(ctx context.Context, lanes map[*laneState]int) error {
 	var rows [][]any
 	byID := map[int64]*laneState{}
+	ahead := min(headsOfLane, headsOfBoard/max(1, len(lanes)))
 	for l, n := range lanes {
 		if l.whole || len(l.heads) >= n {
 			continue
 		}
 		byID[l.id] = l
-		rows = append(rows, []any{l.id, l.after, max(n, headsOfLane) - len(l.heads)})
+		rows = append(rows, []any{l.id, l.after, max(n, ahead) - len(l.heads)})
 	}
 	if len(rows) == 0 {
 		return nil

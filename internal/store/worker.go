@@ -170,7 +170,7 @@ func (t *tx) endAll(ctx context.Context, attempts []*attempt, as func(*attempt) 
 		return err
 	}
 	for _, a := range attempts {
-		if err := t.end(a, as(a), ""); err != nil {
+		if err := t.end(ctx, a, as(a), ""); err != nil {
 			return fmt.Errorf("end attempt %s of job %s: %w", a.id, a.job.ID, err)
 		}
 	}
