@@ -79,6 +79,9 @@ func CheckPriority(p int) error {
 	return nil
 }
 
+// IsBudget says whether so many units are an amount that a budget can be. Less would be nothing, and 0 stands for no bound.
+func IsBudget(units float64) bool { return units >= 0.01 && units <= 1e9 }
+
 // CheckID refuses an organization or app version id that is empty, longer than MaxIDLength bytes, or holds
 // anything but letters, digits and . _ - + @ ~ : so that ids can stand in URLs, paths and log lines as they are.
 func CheckID(field, id string) error {

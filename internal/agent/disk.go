@@ -86,15 +86,14 @@ func (a *Agent) makeRoom(now time.Time) {
 			continue // somebody has taken it into use, or removed it, meanwhile
 		}
 		// It loses its name first: a removal that takes long, or is broken off, leaves nobody half of it.
-		gone := filepath.Join(filepath.Dir(c.path), filepath.Base(c.path)+".gone")
+		gone := c.path + ".gone"
 		if err := errors.Join(os.RemoveAll(gone), os.Rename(c.path, gone)); err != nil {
 			a.o.Logger.Warn("a cache cannot be emptied", "file", c.path, "error", err)
 			continue
 		}
-		c.path = gone
 		a.o.Logger.Info("making room on the disk", "removed", c.path, "last used", c.used)
-		if err := os.RemoveAll(c.path); err != nil {
-			a.o.Logger.Warn("a cache cannot be emptied", "file", c.path, "error", err)
+		if err := os.RemoveAll(gone); err != nil {
+			a.o.Logger.Warn("a cache cannot be emptied", "file", gone, "error", err)
 		}
 	}
 }

@@ -185,7 +185,7 @@ are not held back by it.`,
 		if !(o.set.Weight >= 0.001 && o.set.Weight <= 1000) || o.set.MaxDevices < 0 {
 			return exitf(exitUsage, "--weight goes from 0.001 to 1000, --max-devices is not negative (0: none)")
 		}
-		if o.set.MaxCost != 0 && !(o.set.MaxCost >= 0.01 && o.set.MaxCost <= 1e9) {
+		if o.set.MaxCost != 0 && !qgjob.IsBudget(o.set.MaxCost) {
 			return exitf(exitUsage, "--max-cost goes from 0.01 to 1000000000 (0: none)")
 		}
 		if err := o.check(); err != nil {

@@ -173,7 +173,7 @@ func (o *submitOptions) parse() (err error) {
 		return exitf(exitUsage, "--queue-timeout must be from 1s to %s, for example 30m", maxQueueTimeout)
 	case o.deadline != 0 && (o.deadline < time.Second || o.deadline > maxDeadline):
 		return exitf(exitUsage, "--deadline must be from 1s to %s, for example 20m", maxDeadline)
-	case o.maxCost != 0 && !(o.maxCost >= 0.01 && o.maxCost <= 1e9) || o.costGiven && o.maxCost == 0:
+	case (o.costGiven || o.maxCost != 0) && !qgjob.IsBudget(o.maxCost):
 		return exitf(exitUsage, "--max-cost must be from 0.01 to 1000000000, for example 2.50")
 	case o.maxCost > 0 && o.deadline == 0:
 		return exitf(exitUsage, "--max-cost is what --deadline may cost: add it, for example --deadline=20m")

@@ -147,6 +147,7 @@ func (s *Server) retain(ctx context.Context, within Retention, rest time.Duratio
 		}
 		for _, f := range files {
 			key := blob.Key{OrgID: f.OrgID, Kind: blob.Artifact, SHA256: f.SHA256}
+			// A file is known from before its upload, and is younger by what that took: half of the rest is for it.
 			if err := s.blobs.Remove(ctx, key, time.Now().Add(-rest/2)); err != nil {
 				return err
 			}

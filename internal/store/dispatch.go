@@ -95,18 +95,13 @@ func (t *tx) dispatch(ctx context.Context) error {
 
 // fillOverflowing reads the first jobs of the lanes that may overflow now: what each is expected to cost counts.
 func (t *tx) fillOverflowing(ctx context.Context, free []*deviceState) error {
-	clouds := 0
-	for _, d := range free {
-		if d.kind == qgjob.TargetBrowserStack && d.minutePrice > 0 {
-			clouds++
-		}
-	}
-	if clouds == 0 || len(t.b.overflows) == 0 {
+	priced := func(d *deviceState) bool { return d.kind == qgjob.TargetBrowserStack && d.minutePrice > 0 }
+	if len(t.b.overflows) == 0 || !slices.ContainsFunc(free, priced) {
 		return nil
 	}
 	wanted := map[*laneState]int{}
-	for _, l := range t.b.urgentLanes(free) {
-		if o := t.b.overflows[l.runSeq]; o != nil && o.closed == "" {
+	for _, l := range t.b.lanes { // urgentLanes has all of these
+		if t.b.overflowing(l) != nil {
 			wanted[l] = min(len(free)+1, l.queued, headsOfLane) // own devices take of them first
 		}
 	}
@@ -263,7 +258,7 @@ func (b *board) urgentLanes(free []*deviceState) []*laneState {
 	}
 	if overflow {
 		for _, l := range b.lanes {
-			if o := b.overflows[l.runSeq]; o != nil && o.closed == "" {
+			if b.overflowing(l) != nil {
 				add(l)
 			}
 		}

@@ -122,15 +122,16 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 		t.observe(estimateKey{estimateRun, j.OrgID, j.TestPath}, run, t.b.estimates[ofAll].Typical(sched.PriorRun))
 		t.observe(ofAll, run, sched.PriorRun)
 	}
+	kind := t.b.devices[a.device].kind
 	// At a cloud an install is an upload, once for all of its devices: that most jobs need none is part of what is expected.
-	if kind := t.b.devices[a.device].kind; r.Report.InstallMS > 0 || r.Report.InstallSaved && kind == qgjob.TargetBrowserStack {
+	if r.Report.InstallMS > 0 || r.Report.InstallSaved && kind == qgjob.TargetBrowserStack {
 		t.observe(estimateKey{estimateInstall, "", string(kind)}, time.Duration(max(r.Report.InstallMS, 1))*time.Millisecond, sched.PriorInstall)
 	}
 	if r.Report.ResetMS > 0 {
-		kind := t.b.devices[a.device].kind
 		t.observe(estimateKey{estimateReset, "", string(kind)}, time.Duration(r.Report.ResetMS)*time.Millisecond, sched.PriorReset)
 	}
-	if !t.overflowed(a) { // what is bought takes nothing of others
+	overflowed := t.overflowed(a)
+	if !overflowed { // what is bought takes nothing of others
 		o := t.b.org(j.OrgID)
 		o.usedMS, o.usedAt = o.used(t.now)+max(t.now-a.assigned, 0), t.now
 		t.orgs[o] = struct{}{}
@@ -149,7 +150,7 @@ func (t *tx) learn(a *attempt, r qgjob.Result, broke bool) {
 			k.devices = append(k.devices, a.device)
 		}
 		t.streaks[g] = struct{}{}
-	case k != nil && !t.overflowed(a) && (r.Outcome == qgjob.OutcomePassed || r.Outcome == qgjob.OutcomeFailed || r.Outcome == qgjob.OutcomeTimedOut):
+	case k != nil && !overflowed && (r.Outcome == qgjob.OutcomePassed || r.Outcome == qgjob.OutcomeFailed || r.Outcome == qgjob.OutcomeTimedOut):
 		delete(t.b.streaks, g)
 		t.streaks[g] = struct{}{}
 	}

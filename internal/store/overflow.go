@@ -61,12 +61,9 @@ func (t *tx) checkOverflow(sub *submitCall) error {
 		sub.OrgID, sub.OrgID)
 }
 
-// leastBudget is in whole units. What is less would be no amount, and 0 stands for no bound.
-const leastBudget = 0.01
-
 func checkBudget(units float64) error {
-	if units != 0 && !(units >= leastBudget && units <= 1e9) {
-		return qgjob.Errorf(qgjob.CodeInvalid, "the budget (max_cost) must be from %v to 1000000000, or 0 for none", leastBudget)
+	if units != 0 && !qgjob.IsBudget(units) {
+		return qgjob.Errorf(qgjob.CodeInvalid, "the budget (max_cost) must be from 0.01 to 1000000000, or 0 for none")
 	}
 	return nil
 }
@@ -118,7 +115,7 @@ const cloudIdle = 3 * time.Minute
 // ranUntil is until when an attempt may have run: whose lease is over has nobody who drives it.
 func (t *tx) ranUntil(a *attempt) int64 { return min(t.now, a.expires+cloudIdle.Milliseconds()) }
 
-// pay books what an attempt cost that ends. Of one whose worker is lost nobody knows: it is taken to have cost its time.
+// pay books what an attempt cost that ends. Of one whose end its worker has not told nobody knows: it is taken to have cost its time.
 func (t *tx) pay(a *attempt, r qgjob.Result, told bool) {
 	var cost money
 	for _, s := range r.Report.CloudSessions {
@@ -183,10 +180,18 @@ func (t *tx) committed(which func(*attempt) bool) (sum money) {
 	return sum
 }
 
+// overflowing is the run whose jobs of a lane may overflow; nil when they may not.
+func (b *board) overflowing(l *laneState) *overflowState {
+	if o := b.overflows[l.runSeq]; o != nil && o.closed == "" {
+		return o
+	}
+	return nil
+}
+
 // overflow is how the planner sees that a lane's jobs may overflow; nil when they may not.
 func (t *tx) overflow(l *laneState) *sched.Overflow {
-	o := t.b.overflows[l.runSeq]
-	if o == nil || o.closed != "" {
+	o := t.b.overflowing(l)
+	if o == nil {
 		return nil
 	}
 	committed := t.committed(func(a *attempt) bool { return a.job.runSeq == o.runSeq && t.overflowed(a) })

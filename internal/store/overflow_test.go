@@ -15,10 +15,9 @@ import (
 
 // withCloud registers a worker with a phone and one with a device of BrowserStack that costs 0.60 a minute.
 func (q *queue) withCloud() {
+	q.t.Helper()
 	q.worker("w1", "p1")
-	cloud := phone("bs1")
-	cloud.Kind, cloud.MinutePrice = qgjob.TargetBrowserStack, 0.6
-	must(q.t, 0, second(q.Register(q.t.Context(), "w2", "host", "test", []DeviceReport{cloud})))
+	q.clouds("bs1")
 }
 
 // late submits jobs that one phone needs longer for than they have.
@@ -161,7 +160,7 @@ func TestPredictionsAreCalibrated(t *testing.T) {
 	})
 }
 
-// clouds registers another worker with devices of BrowserStack.
+// clouds registers another worker with devices of BrowserStack that cost 0.60 a minute.
 func (q *queue) clouds(ids ...string) {
 	q.t.Helper()
 	var devices []DeviceReport
@@ -171,6 +170,25 @@ func (q *queue) clouds(ids ...string) {
 		devices = append(devices, c)
 	}
 	must(q.t, 0, second(q.Register(q.t.Context(), "w2", "host", "test", devices)))
+}
+
+// specs are paths of which some are known to take long, and the others ten seconds.
+func (q *queue) specs(n, long int, takes time.Duration) (paths []string) {
+	q.t.Helper()
+	must(q.t, 0, q.write(q.t.Context(), func(_ context.Context, t *tx) error {
+		for i := range n {
+			paths = append(paths, fmt.Sprintf("tests/%d.spec.js", i))
+			took := 10 * time.Second
+			if i < long {
+				took = takes
+			}
+			for range 5 {
+				t.observe(estimateKey{estimateRun, "acme", paths[i]}, took, took)
+			}
+		}
+		return nil
+	}))
+	return paths
 }
 
 // committedNow is what the attempts that run now are expected to cost.
@@ -189,21 +207,7 @@ func TestTheLongestJobsKeepTheBudget(t *testing.T) {
 		q.worker("w1", "p1")
 		clouds := []string{"bs1", "bs2", "bs3", "bs4"}
 		q.clouds(clouds...)
-		var paths []string
-		must(t, 0, q.write(t.Context(), func(_ context.Context, t *tx) error {
-			for i := range 100 {
-				paths = append(paths, fmt.Sprintf("tests/%d.spec.js", i))
-				took := 10 * time.Second
-				if i < 4 {
-					took = 3 * time.Minute
-				}
-				for range 5 {
-					t.observe(estimateKey{estimateRun, "acme", paths[i]}, took, took)
-				}
-			}
-			return nil
-		}))
-		sub := submission("acme", "v1", paths...)
+		sub := submission("acme", "v1", q.specs(100, 4, 3*time.Minute)...)
 		sub.Deadline, sub.MaxCost = 5*time.Minute, 5
 		must(t, 0, third(q.Submit(t.Context(), sub)))
 		q.one("w1", "p1")
@@ -399,21 +403,7 @@ func TestJobsBehindThoseOfOwnDevicesHaveTheirPrice(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		q.worker("w1", "p1", "p2", "p3", "p4")
 		q.clouds("bs1", "bs2")
-		var paths []string
-		must(t, 0, q.write(t.Context(), func(_ context.Context, t *tx) error {
-			for i := range 300 {
-				paths = append(paths, fmt.Sprintf("tests/%d.spec.js", i))
-				took := 10 * time.Second
-				if i < 12 {
-					took = 10 * time.Minute
-				}
-				for range 5 {
-					t.observe(estimateKey{estimateRun, "acme", paths[i]}, took, took)
-				}
-			}
-			return nil
-		}))
-		sub := submission("acme", "v1", paths...)
+		sub := submission("acme", "v1", q.specs(300, 12, 10*time.Minute)...)
 		sub.Deadline, sub.MaxCost = time.Minute, 5
 		must(t, 0, third(q.Submit(t.Context(), sub)))
 		q.writer.board = nil
