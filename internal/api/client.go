@@ -243,8 +243,11 @@ func problemError(resp *http.Response, req *http.Request) error {
 	var p Problem
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil || json.Unmarshal(data, &p) != nil || p.Code == "" || p.Detail == "" {
-		if resp.StatusCode == http.StatusUnauthorized { // of HEAD, whose answer has no body
+		switch resp.StatusCode { // of HEAD, whose answer has no body
+		case http.StatusUnauthorized:
 			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not take this token: check QGJOB_TOKEN", req.URL.Host)
+		case http.StatusForbidden:
+			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s has this token open other things only: check QGJOB_TOKEN and QGJOB_ORG", req.URL.Host)
 		}
 		return qgjob.Errorf(CodeOf(resp.StatusCode), "%s %s was answered with %s", req.Method, req.URL.Path, resp.Status)
 	}

@@ -45,7 +45,12 @@ func (p *program) serverCommand() *cobra.Command {
 		Long: `Server keeps the queue and serves it over HTTP, with its API's documentation at /docs.
 
 It keeps everything in one directory (SQLite) and needs no set-up. With --database-url any number of
-servers share one PostgreSQL. On an address that other machines can reach it needs --token-file.`,
+servers share one PostgreSQL. On an address that other machines can reach it needs --token-file: a
+file with one token a line, and behind it what it opens:
+
+  5f0c…               everything
+  91ab…  org=acme     what a client of acme submits, sees and changes
+  c3d4…  worker       what a worker needs: its jobs, of any organization, with their secrets`,
 		Example: `  qgjob server
   qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/tokens
   qgjob server --database-url=postgres://qgjob@db.example.com/qgjob`,
@@ -63,7 +68,7 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.StringVar(&o.listen, "listen", defaultListen, "`address` to serve on, host:port; port 0 takes a free one")
 	f.StringVar(&o.dataDir, "data-dir", "", "`directory` of the database and of uploaded files (default XDG_DATA_HOME/qgjob or ~/.local/share/qgjob)")
 	f.StringVar(&o.databaseURL, "database-url", "", "PostgreSQL to use instead of SQLite; also QGJOB_DATABASE_URL")
-	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line")
+	f.StringVar(&o.tokenFile, "token-file", "", "`file` of the tokens that clients and workers show in QGJOB_TOKEN, one a line, each for everything, org=ID or worker")
 	f.StringVar(&o.blobs, "blobs", p.env("QGJOB_BLOBS"), "`URL` of a bucket for bundles, builds and artifacts, s3://bucket/prefix?region=REGION or s3://bucket?endpoint=https://HOST, with AWS's own variables for the credentials; also QGJOB_BLOBS (default a folder of the data directory)")
 	f.StringVar(&o.keyFile, "secret-key-file", p.env("QGJOB_SECRET_KEY_FILE"), "`file` of the key that encrypts runs' secrets, the same for all servers of a database; also QGJOB_SECRET_KEY_FILE (default secret.key in the data directory, made when it is not there)")
 	f.BoolVar(&o.byRule, "quarantine-flaky", false, "quarantine tests that were flaky on two code states or more, until they are stable again")

@@ -48,16 +48,17 @@ func (e Explanation) Held() []Constraint {
 const maxNamed = 8
 
 // Explain makes a snapshot's plan and says what holds the jobs of one of its lanes back, and when that of them is
-// expected to start behind which so much work of the lane comes: 0 for its newest.
-func Explain(s Snapshot, now time.Time, lane int, behind time.Duration) Explanation {
+// expected to start behind which so much work of the lane comes: 0 for its newest. It names no other organization to the one that it is for; to
+// "", which is nobody's, it names all.
+func Explain(s Snapshot, now time.Time, lane int, behind time.Duration, to string) Explanation {
 	p := build(s, now, false)
 	p.Plan(now)
-	e := p.explain(p.lanes[lane])
+	e := p.explain(p.lanes[lane], to)
 	e.Expected = p.Expected(lane, behind)
 	return e
 }
 
-func (p *Planner) explain(l *lane) Explanation {
+func (p *Planner) explain(l *lane, to string) Explanation {
 	g := l.group
 	e := Explanation{Waiting: l.left, Level: g.level}
 	if l.left == 0 {
@@ -79,7 +80,7 @@ func (p *Planner) explain(l *lane) Explanation {
 	if o := g.org; o.MaxDevices > 0 {
 		add(ConstraintQuota, o.blocked(), "%s has %d of at most %s", o.ID, o.running, plural(o.MaxDevices, "device"))
 	}
-	free, served := p.explainDevices(g, add)
+	free, served := p.explainDevices(g, to, add)
 	e.Unserved = !served
 	ahead, urgent := p.ahead(g)
 	if l.priority != g.level {
@@ -102,7 +103,7 @@ func (p *Planner) explain(l *lane) Explanation {
 }
 
 // explainDevices tells what the devices do that a group can use, and returns those that are free. Served says that there is one that is available.
-func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string, ...any)) (free []*device, served bool) {
+func (p *Planner) explainDevices(g *group, to string, add func(ConstraintKind, bool, string, ...any)) (free []*device, served bool) {
 	if g.pool.err != nil {
 		add(ConstraintDevices, true, "%v", g.pool.err)
 		return nil, false
@@ -124,7 +125,11 @@ func (p *Planner) explainDevices(g *group, add func(ConstraintKind, bool, string
 		case d.Unavailable != "":
 			doing = append(doing, d.ID+" is "+d.Unavailable)
 		case d.serving != nil:
-			doing = append(doing, fmt.Sprintf("%s runs %s of %s for %s more", d.ID, d.serving.AppVersionID, d.serving.OrgID, seconds(d.remaining(p.now))))
+			what := d.serving.AppVersionID + " of " + d.serving.OrgID
+			if to != "" && d.serving.OrgID != to {
+				what = "a job of another organization"
+			}
+			doing = append(doing, fmt.Sprintf("%s runs %s for %s more", d.ID, what, seconds(d.remaining(p.now))))
 		case d.Free:
 			free = append(free, d)
 			doing = append(doing, d.ID+" is free")

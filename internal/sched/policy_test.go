@@ -105,7 +105,7 @@ func TestQuotas(t *testing.T) {
 	if n := count(s); n["v1"] != 1 || n["v2"] != 1 {
 		t.Errorf("%v", n)
 	}
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintQuota, "acme has 2 of at most 2 devices") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintQuota, "acme has 2 of at most 2 devices") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }
@@ -118,7 +118,7 @@ func TestBreaker(t *testing.T) {
 	if n := count(s); n["v1"] != 0 {
 		t.Errorf("it goes on breaking devices: %v", n)
 	}
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBreaker, "stopped: broke 3 devices one after another; one tries it again in 540 s") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintBreaker, "stopped: broke 3 devices one after another; one tries it again in 540 s") {
 		t.Errorf("%+v", e.Constraints)
 	}
 	s.Streaks[0].Last = now.Add(-sched.BreakRest)
@@ -179,7 +179,7 @@ func TestRequirementsAreKept(t *testing.T) {
 		t.Error(got)
 	}
 	s.Lanes[0].Requires = "os>=15"
-	if e := sched.Explain(s, now, 0, 0); !e.Unserved || !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
+	if e := sched.Explain(s, now, 0, 0, ""); !e.Unserved || !holds(e, sched.ConstraintDevices, "no device can run it: p1 has os 14, not os>=15, p2 has os 11, not os>=15") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }
@@ -202,12 +202,37 @@ func TestExpectedStarts(t *testing.T) {
 	s := sched.Snapshot{Devices: []sched.Device{serving(with(phone("p1"), "v1"), "v1"), serving(with(phone("p2"), "v9"), "v9")}}
 	s.Devices[0].Until, s.Devices[1].Until = now.Add(30*time.Second), now.Add(30*time.Second)
 	s.Lanes = []sched.Lane{work(lane("v1", 1, 5, 1), 40*time.Second), work(lane("v2", 2, 1, 2), 40*time.Second)}
-	near, far := sched.Explain(s, now, 0, 0), sched.Explain(s, now, 1, 0)
+	near, far := sched.Explain(s, now, 0, 0, ""), sched.Explain(s, now, 1, 0, "")
 	if near.Expected != (4*40+60)*time.Second/2 || far.Expected != (5*40+60)*time.Second/2 {
 		t.Errorf("expected in %v and %v", near.Expected, far.Expected)
 	}
 	if !holds(far, sched.ConstraintPriority, "priority 2: 5 jobs more urgent") || !holds(far, sched.ConstraintDevices, "2 devices can run it: p1 runs v1 of acme for 30 s more, p2 runs v9") {
 		t.Errorf("%+v", far.Constraints)
+	}
+}
+
+// Of what other organizations do, an organization reads that they do it.
+func TestAnExplanationNamesNoOtherOrganizationToOne(t *testing.T) {
+	s := sched.Snapshot{Devices: []sched.Device{serving(with(phone("p1"), "v1"), "v1"), serving(with(phone("p2"), "v9"), "v9")}}
+	s.Devices[0].Until, s.Devices[1].Until = now.Add(30*time.Second), now.Add(30*time.Second)
+	s.Lanes = []sched.Lane{lane("v2", 2, 1, 2)}
+	s.Devices[1].Serving.OrgID = "zeta"
+	for to, text := range map[string]string{
+		"":     "2 devices can run it: p1 runs v1 of acme for 30 s more, p2 runs v9 of zeta for 30 s more",
+		"acme": "2 devices can run it: p1 runs v1 of acme for 30 s more, p2 runs a job of another organization for 30 s more",
+	} {
+		if e := sched.Explain(s, now, 0, 0, to); !holds(e, sched.ConstraintDevices, text) {
+			t.Errorf("to %q: %+v", to, e.Constraints)
+		}
+	}
+	s.Devices = s.Devices[:1]
+	s.Devices[0] = with(phone("p1"), "v9")
+	s.Devices[0].Installed.OrgID = "zeta"
+	theirs := lane("v9", 3, 1, 1)
+	theirs.OrgID = "zeta"
+	s.Lanes = append(s.Lanes, theirs)
+	if why := sched.Plan(s, now)[0].Why; why.Leaves != "another organization's app" {
+		t.Errorf("%+v: %s", why, why.Text())
 	}
 }
 
@@ -308,11 +333,11 @@ func TestOverflow(t *testing.T) {
 		}
 	}
 	s := late(9, 10*time.Minute, 2)
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 1.25, and 0.75 of the budget is left") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 1.25, and 0.75 of the budget is left") {
 		t.Errorf("%+v", e.Constraints)
 	}
 	s.Devices[1].MinutePrice, s.Devices[2].MinutePrice = 0, 0
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "2 devices of BrowserStack without a price: start its worker with --browserstack-minute-price") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintBudget, "2 devices of BrowserStack without a price: start its worker with --browserstack-minute-price") {
 		t.Errorf("%+v", e.Constraints)
 	}
 	s = late(9, 10*time.Minute, 10)
@@ -328,7 +353,7 @@ func TestOverflow(t *testing.T) {
 	if s.Devices = s.Devices[1:]; rules(s) != "" {
 		t.Errorf("its own devices are away for a moment, and the cloud can make it later: %s", rules(s))
 	}
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "bs1 can still make it: its own devices may come back before") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintBudget, "bs1 can still make it: its own devices may come back before") {
 		t.Errorf("%+v", e.Constraints)
 	}
 }
@@ -343,7 +368,7 @@ func TestOverflowPricesEachJob(t *testing.T) {
 	if plan := sched.Plan(s, now); len(plan) != 0 {
 		t.Errorf("a job of 6.25 went beyond a budget of 5: %+v", plan)
 	}
-	if e := sched.Explain(s, now, 0, 0); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 6.25, and 5.00 of the budget is left") {
+	if e := sched.Explain(s, now, 0, 0, ""); !holds(e, sched.ConstraintBudget, "a job on bs1 costs about 6.25, and 5.00 of the budget is left") {
 		t.Errorf("%+v", e.Constraints)
 	}
 	s.Lanes[0].Overflow.MaxCost = 6.5
@@ -367,7 +392,7 @@ func TestAQuotaIsNotEverybodys(t *testing.T) {
 	if plan := sched.Plan(s, now); len(plan) != 0 {
 		t.Errorf("a hundred phones are free within two minutes, and it bought %+v", plan)
 	}
-	if e := sched.Explain(s, now, 0, 0); e.Expected > 5*time.Minute {
+	if e := sched.Explain(s, now, 0, 0, ""); e.Expected > 5*time.Minute {
 		t.Errorf("expected in %v", e.Expected)
 	}
 }

@@ -346,7 +346,7 @@ func TestNothingIdlesWithoutAReason(t *testing.T) {
 			w.give(a)
 		}
 		for i, l := range w.Lanes {
-			e := sched.Explain(w.Snapshot, now, i, 0)
+			e := sched.Explain(w.Snapshot, now, i, 0, "")
 			if e.Waiting != w.left[i] {
 				rt.Fatalf("%+v: %d wait, it says %d", l, w.left[i], e.Waiting)
 			}

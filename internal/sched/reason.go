@@ -31,7 +31,7 @@ type Why struct {
 	Waiting  int           // jobs of the group that waited, this one included
 	Gain     time.Duration // by how much its last job is expected to start sooner
 	Over     []string      // other free devices that fit, a few of them
-	Leaves   string        // app version that the device had on it and that is still waited for
+	Leaves   string        // what the device had on it and is still waited for: an app version of the organization, or that it is another one's
 	Late     time.Duration // by how much its own devices were expected to miss the deadline; 0 when there was none
 	Cost     float64       // what it is expected to cost on a cloud's device
 }
@@ -48,7 +48,9 @@ func (w *Why) complete(p *Planner, d *device, l *lane) {
 		w.Saved = d.install()
 	} else {
 		w.Install = d.install()
-		if d.wanted() {
+		if d.wanted() && d.Installed.OrgID != g.OrgID {
+			w.Leaves = "another organization's app" // its members are not to read whose
+		} else if d.wanted() {
 			w.Leaves = d.Installed.AppVersionID
 		}
 	}

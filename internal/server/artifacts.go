@@ -32,11 +32,11 @@ func (s *Server) artifactRoutes(a huma.API) {
 	add := upload("addArtifact", "/v1/attempts/{id}/artifacts/{name}", "Add a file to what an attempt leaves",
 		"Stored when its SHA-256 is the one that is told. The same name again replaces the file.")
 	add.Tags = []string{tagWorkers}
-	handle(s, a, add, s.addArtifact)
-	handle(s, a, operation("artifacts", http.MethodGet, "/v1/jobs/{id}/artifacts", tagRuns, "What the attempts of a job left", ""), s.artifacts)
+	handle(s, a, workers, add, s.addArtifact)
+	handle(s, a, clients, operation("artifacts", http.MethodGet, "/v1/jobs/{id}/artifacts", tagRuns, "What the attempts of a job left", ""), s.artifacts)
 	get := download("artifact", "/v1/jobs/{id}/artifacts/{attempt}/{name}", "Download a file that an attempt left")
 	get.Tags = []string{tagRuns}
-	handle(s, a, get, s.artifact)
+	handle(s, a, clients, get, s.artifact)
 }
 
 type addArtifactInput struct {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,26 +17,36 @@ import (
 	"qgjob"
 )
 
-// Token is the SHA-256 of a bearer token: the server never keeps the token itself.
-type Token [sha256.Size]byte
+// Token is the SHA-256 of a bearer token, since the server never keeps the token itself, and who shows it.
+type Token struct {
+	sum [sha256.Size]byte
+	of  Principal
+}
 
 // minTokenLength keeps guessable tokens out: 128 bits in hexadecimal or more.
 const minTokenLength = 32
 
-// ParseTokens reads a token file: one token a line, of 32 characters or more; empty lines and lines that
-// start with # count for nothing. A file without a token is an error.
+// ParseTokens reads a token file: one token a line, of 32 characters or more, and behind it what it opens: worker,
+// org=ID, or everything when there is nothing. Empty lines and lines that start with # count for nothing. A file
+// without a token is an error, and so is one that says of one token two things.
 func ParseTokens(r io.Reader) ([]Token, error) {
 	var tokens []Token
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
-		text := strings.TrimSpace(lines.Text())
-		if text == "" || strings.HasPrefix(text, "#") {
+		words := strings.Fields(lines.Text())
+		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
-		if len(text) < minTokenLength || strings.ContainsAny(text, " \t") {
-			return nil, qgjob.Errorf(qgjob.CodeInvalid, "line %d holds no token: a token has %d characters or more and no spaces, such as `openssl rand -hex 32` prints", n, minTokenLength)
+		token, err := parseToken(words)
+		if err != nil {
+			return nil, qgjob.Errorf(qgjob.CodeInvalid, "line %d: %w", n, err)
 		}
-		tokens = append(tokens, sha256.Sum256([]byte(text)))
+		for _, other := range tokens {
+			if other.sum == token.sum {
+				return nil, qgjob.Errorf(qgjob.CodeInvalid, "line %d holds the token of a line before: each needs one of its own", n)
+			}
+		}
+		tokens = append(tokens, token)
 	}
 	if err := lines.Err(); err != nil {
 		return nil, err
@@ -43,6 +55,27 @@ func ParseTokens(r io.Reader) ([]Token, error) {
 		return nil, qgjob.Errorf(qgjob.CodeInvalid, "the file holds no token: put one on a line, such as `openssl rand -hex 32` prints")
 	}
 	return tokens, nil
+}
+
+// parseToken reads a line's words. Its errors never show the token.
+func parseToken(words []string) (Token, error) {
+	if len(words[0]) < minTokenLength {
+		return Token{}, fmt.Errorf("a token has %d characters or more, such as `openssl rand -hex 32` prints", minTokenLength)
+	}
+	t := Token{sum: sha256.Sum256([]byte(words[0]))}
+	if len(words) == 1 {
+		return t, nil
+	}
+	org, isOrg := strings.CutPrefix(words[1], "org=")
+	switch {
+	case len(words) > 2 || !isOrg && words[1] != "worker":
+		return Token{}, errors.New("behind a token stands what it opens: worker, org=ID, or nothing for everything")
+	case isOrg:
+		t.of.OrgID = org
+		return t, qgjob.CheckID("org", org)
+	}
+	t.of.Worker = true
+	return t, nil
 }
 
 // CheckListen refuses to serve without tokens on an address that other machines can reach. addr is a
@@ -67,9 +100,43 @@ func isLoopback(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// Principal is who makes a request, and what it may reach.
+// Principal is who makes a request, and what it may reach: everything, unless it is bound to an organization or
+// is a worker.
 type Principal struct {
-	OrgID string // empty: every organization
+	OrgID  string // a client of this organization alone
+	Worker bool
+}
+
+// access is which bound principals may call an operation. One that is not bound may call all.
+type access int
+
+const (
+	operators access = 0 // nobody who is bound: it changes what all organizations share
+	clients   access = 1 // those of an organization, within it
+	workers   access = 2
+)
+
+// mayCall refuses a principal that is bound and not of those who may.
+func (p Principal) mayCall(who access) error {
+	if p.Worker && who&workers == 0 {
+		return newProblem(http.StatusForbidden, qgjob.CodeUnauthorized, "this token is a worker's and opens nothing else: use a client's")
+	}
+	if p.OrgID != "" && who&clients == 0 {
+		return newProblem(http.StatusForbidden, qgjob.CodeUnauthorized,
+			"this token belongs to organization "+p.OrgID+", and this is not for one organization to do: whoever runs the server can")
+	}
+	return nil
+}
+
+// only lets those through to a handler who may call it.
+func only(who access, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := principalOf(r.Context()).mayCall(who); err != nil {
+			writeProblem(w, problemOf(err))
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // mayUse refuses a request that names an organization that is not the principal's.
@@ -78,7 +145,7 @@ func (p Principal) mayUse(org string) error {
 		return err
 	}
 	if p.OrgID != "" && p.OrgID != org {
-		return qgjob.Errorf(qgjob.CodeUnauthorized, "this token does not belong to organization %s", org)
+		return newProblem(http.StatusForbidden, qgjob.CodeUnauthorized, "this token belongs to organization "+p.OrgID+", not to "+shown(org))
 	}
 	return nil
 }
@@ -105,7 +172,7 @@ func open(path string) bool {
 }
 
 // authorize decides who makes a request: the one place where it is decided. With tokens, everything but
-// /health and the API's documentation needs one. Without, the server is on loopback and trusts this machine's users, but neither
+// /health and the API's documentation needs one; what a bound one opens each operation decides. Without, the server is on loopback and trusts this machine's users, but neither
 // their browsers' other pages nor names that somebody else's DNS points at it.
 func (s *Server) authorize(r *http.Request) (Principal, error) {
 	if len(s.tokens) == 0 {
@@ -119,14 +186,16 @@ func (s *Server) authorize(r *http.Request) (Principal, error) {
 		return Principal{}, qgjob.Errorf(qgjob.CodeUnauthorized, "this server needs a token: send it as Authorization: Bearer, or set QGJOB_TOKEN")
 	}
 	sum := sha256.Sum256([]byte(strings.TrimSpace(text)))
-	found := 0
-	for _, known := range s.tokens {
-		found |= subtle.ConstantTimeCompare(sum[:], known[:])
+	found := -1
+	for i, known := range s.tokens {
+		if subtle.ConstantTimeCompare(sum[:], known.sum[:]) == 1 {
+			found = i
+		}
 	}
-	if found == 0 {
+	if found < 0 {
 		return Principal{}, qgjob.Errorf(qgjob.CodeUnauthorized, "this server does not know the token: check QGJOB_TOKEN, or ask who runs the server for another")
 	}
-	return Principal{}, nil
+	return s.tokens[found].of, nil
 }
 
 // checkLocal refuses requests that a web page of somebody else made the user's browser send.

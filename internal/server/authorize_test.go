@@ -3,10 +3,12 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -101,9 +103,169 @@ func printable(r rune) rune {
 	return r
 }
 
+func tokensOf(t *testing.T, lines ...string) []server.Token {
+	t.Helper()
+	tokens, err := server.ParseTokens(strings.NewReader(strings.Join(lines, "\n")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tokens
+}
+
+const (
+	operatorToken = "0123456789abcdef0123456789abcdef"
+	acmeToken     = "fedcba9876543210fedcba9876543210"
+	workerToken   = "00112233445566778899aabbccddeeff"
+)
+
+// startBound starts a server with a token that opens everything, one of acme and one of workers.
+func startBound(t *testing.T) *running {
+	t.Helper()
+	return start(t, tokensOf(t, operatorToken, acmeToken+" org=acme", workerToken+"\tworker")...)
+}
+
+// TestATokenOpensWhatItsLineSays asks for every operation with every kind of token.
+func TestATokenOpensWhatItsLineSays(t *testing.T) {
+	r := startBound(t)
+	byWorkers := strings.Fields("register heartbeat poll leave attemptEnvironment appendLog addArtifact holdDevice releaseDevice bundle build health")
+	notByClients := strings.Fields("register heartbeat poll leave attemptEnvironment appendLog addArtifact holdDevice releaseDevice setOrganization")
+	asked := map[string]bool{}
+	refused := func(method, path, token string) bool {
+		request, err := http.NewRequestWithContext(t.Context(), method, r.BaseURL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+token)
+		answer, err := r.HTTP.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close() // some are streams that last
+		return answer.StatusCode == http.StatusForbidden
+	}
+	for path, methods := range r.document().Paths {
+		for method, op := range methods {
+			asked[op.OperationID] = true
+			method, path := strings.ToUpper(method), strings.NewReplacer("{id}", newUUID(), "{name}", "a.txt", "{attempt}", "1", "{sha256}", strings.Repeat("a", 64)).Replace(path)
+			if refused(method, path, operatorToken) {
+				t.Errorf("%s is refused to the token that opens everything", op.OperationID)
+			}
+			if got, want := refused(method, path, workerToken), !slices.Contains(byWorkers, op.OperationID); got != want {
+				t.Errorf("%s is refused to a worker: %v, want %v", op.OperationID, got, want)
+			}
+			if strings.HasPrefix(path, "/v1/organizations/") && method == http.MethodGet {
+				path = "/v1/organizations/acme"
+			}
+			if got, want := refused(method, path, acmeToken), slices.Contains(notByClients, op.OperationID); got != want {
+				t.Errorf("%s is refused to a client of acme: %v, want %v", op.OperationID, got, want)
+			}
+		}
+	}
+	for _, id := range slices.Concat(byWorkers, notByClients) {
+		if !asked[id] {
+			t.Errorf("there is no operation %s", id)
+		}
+	}
+	for _, token := range []string{workerToken, acmeToken} {
+		if !refused(http.MethodGet, "/metrics", token) {
+			t.Error("the metrics of all organizations are not for operators alone")
+		}
+	}
+}
+
+// Two organizations, a worker and an operator: each sees its own.
+func TestAnOrganizationSeesNothingOfAnother(t *testing.T) {
+	r := startBound(t)
+	as := func(token string) *api.Client { c := *r.Client; c.Token = token; return &c }
+	operator, acme, worker := as(operatorToken), as(acmeToken), as(workerToken)
+	submit := func(c *api.Client, org string) (qgjob.Run, error) {
+		return c.Submit(t.Context(), api.SubmitRequest{OrgID: org, AppVersionID: org + "-v1", Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}, AllowUnmatched: true})
+	}
+	theirs, err := submit(operator, "zeta")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newUUID()
+	if _, err := worker.Register(t.Context(), w, api.RegisterRequest{Host: "h", Devices: []api.DeviceReport{{ID: "p1", Kind: qgjob.TargetDevice, Platform: "android", State: qgjob.DeviceIdle}}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := worker.Poll(t.Context(), w, api.PollRequest{Seq: 1, Devices: []string{"p1"}, WaitMS: 5000})
+	if err != nil || len(got.Assignments) != 1 {
+		t.Fatalf("Poll = %+v, %v", got, err)
+	}
+	ours, err := submit(acme, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	their, our := theirs.Jobs[0].ID, ours.Jobs[0].ID
+
+	var seen []any
+	see := func(v any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Error(err)
+		}
+		seen = append(seen, v)
+	}
+	queue, err := acme.Queue(t.Context())
+	see(queue, err)
+	devices, err := acme.Devices(t.Context())
+	see(devices, err)
+	explained, err := acme.Explain(t.Context(), our)
+	see(explained, err)
+	jobs, err := acme.Jobs(t.Context(), api.JobQuery{})
+	see(jobs, err)
+	fleet, err := acme.ExportFleet(t.Context(), "")
+	see(fleet, err)
+	if all := fmt.Sprintf("%+v", seen); strings.Contains(all, "zeta") || strings.Contains(all, their) || !strings.Contains(all, "p1") {
+		t.Errorf("acme sees %s", all)
+	}
+	if len(devices.Devices) != 1 || devices.Devices[0].State != qgjob.DeviceBusy {
+		t.Errorf("acme sees devices %+v, want a busy one", devices.Devices)
+	}
+	all, err := operator.Devices(t.Context())
+	if err != nil || len(all.Devices) != 1 || all.Devices[0].JobID != their {
+		t.Errorf("the operator sees %+v, %v", all, err)
+	}
+
+	for what, err := range map[string]error{
+		"submit":       second(submit(acme, "zeta")),
+		"job":          second(acme.Job(t.Context(), their)),
+		"cancel":       second(acme.Cancel(t.Context(), their)),
+		"log":          second(acme.Log(t.Context(), their, 0, 0, 0)),
+		"explain":      second(acme.Explain(t.Context(), their)),
+		"artifacts":    second(acme.Artifacts(t.Context(), their)),
+		"run":          second(acme.Run(t.Context(), theirs.ID)),
+		"cancel run":   second(acme.CancelRun(t.Context(), theirs.ID)),
+		"retry run":    second(acme.RetryRun(t.Context(), theirs.ID, api.RetryRequest{})),
+		"flaky":        second(acme.Flaky(t.Context(), "zeta")),
+		"builds":       second(acme.Builds(t.Context(), "zeta", "zeta-v1")),
+		"bundle":       second(acme.HasBundle(t.Context(), "zeta", strings.Repeat("a", 64))),
+		"webhooks":     second(acme.Webhooks(t.Context(), "zeta")),
+		"organization": second(acme.Organization(t.Context(), "zeta")),
+		"jobs":         second(acme.Jobs(t.Context(), api.JobQuery{OrgID: "zeta"})),
+		"workload":     second(acme.ExportWorkload(t.Context(), api.WorkloadQuery{OrgID: "zeta"})),
+		"own share":    acme.SetOrganization(t.Context(), "acme", api.Organization{Weight: 100}),
+		"device":       acme.HoldDevice(t.Context(), "p1", api.HoldRequest{Kind: qgjob.HoldDrain}),
+		"secrets":      second(acme.AttemptEnvironment(t.Context(), got.Assignments[0].Lease)),
+		"a worker's":   second(submit(worker, "zeta")),
+	} {
+		if code := qgjob.ErrorCode(err); code != qgjob.CodeUnauthorized && code != qgjob.CodeNotFound {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
 func TestTokenFilesThatCannotBeUsed(t *testing.T) {
-	for _, file := range []string{"", "\n# nothing\n", "short\n", "0123456789abcdef 0123456789abcdef\n"} {
-		if _, err := server.ParseTokens(strings.NewReader(file)); qgjob.ErrorCode(err) != qgjob.CodeInvalid {
+	const token = "0123456789abcdef0123456789abcdef"
+	for _, file := range []string{
+		"", "\n# nothing\n", "short\n", "0123456789abcdef 0123456789abcdef\n",
+		token + " admin\n", token + " org=\n", token + " org=a/b\n", token + " worker org=acme\n", token + "\n" + token + " worker\n",
+	} {
+		_, err := server.ParseTokens(strings.NewReader(file))
+		if qgjob.ErrorCode(err) != qgjob.CodeInvalid || strings.Contains(err.Error(), token) {
 			t.Errorf("ParseTokens(%q) = %v, want invalid", file, err)
 		}
 	}
@@ -150,7 +312,7 @@ func TestRequestsAreLoggedWithoutTheirSecrets(t *testing.T) {
 	const token = "0123456789abcdef0123456789abcdef"
 	var log strings.Builder
 	st := openSQLite(t, filepath.Join(t.TempDir(), "q.db"))
-	s, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey(), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tokens: []server.Token{sha256.Sum256([]byte(token))}})
+	s, err := server.New(server.Options{Store: st, SecretKey: server.NewSecretKey(), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), Tokens: tokensOf(t, token)})
 	if err != nil {
 		t.Fatal(err)
 	}

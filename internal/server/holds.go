@@ -12,9 +12,9 @@ import (
 )
 
 func (s *Server) holdRoutes(a huma.API) {
-	handle(s, a, operation("holdDevice", http.MethodPost, "/v1/devices/{id}/hold", tagQueue, "Let a device take no more work",
+	handle(s, a, workers, operation("holdDevice", http.MethodPost, "/v1/devices/{id}/hold", tagQueue, "Let a device take no more work",
 		"What runs on it ends as usual. Its worker hears of it with its next heartbeat; a check makes the worker find out whether the device is well."), s.holdDevice)
-	handle(s, a, operation("releaseDevice", http.MethodPost, "/v1/devices/{id}/release", tagQueue, "Let a held device take work again", ""), s.releaseDevice)
+	handle(s, a, workers, operation("releaseDevice", http.MethodPost, "/v1/devices/{id}/release", tagQueue, "Let a held device take work again", ""), s.releaseDevice)
 }
 
 type holdInput struct {

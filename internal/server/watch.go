@@ -254,7 +254,7 @@ type devicesOutput struct {
 }
 
 func (s *Server) devices(ctx context.Context, _ *struct{}) (*devicesOutput, error) {
-	devices, err := s.store.Devices(ctx)
+	devices, err := s.store.Devices(ctx, principalOf(ctx).OrgID)
 	if err != nil {
 		return nil, err
 	}

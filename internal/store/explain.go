@@ -46,7 +46,7 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 		}
 		e.Job = j.Job
 		if j.State == qgjob.Queued {
-			if e.Waiting, err = t.waitingOf(ctx, j); err != nil {
+			if e.Waiting, err = t.waitingOf(ctx, j, org); err != nil {
 				return err
 			}
 		}
@@ -66,7 +66,7 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 	return e, err
 }
 
-func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
+func (t *tx) waitingOf(ctx context.Context, j *job, to string) (*Waiting, error) {
 	if err := t.flush(ctx); err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (t *tx) waitingOf(ctx context.Context, j *job) (*Waiting, error) {
 	if err != nil {
 		return nil, err
 	}
-	explained := sched.Explain(snapshot, at(t.now), slices.Index(lanes, l), time.Duration(behindMS)*time.Millisecond)
+	explained := sched.Explain(snapshot, at(t.now), slices.Index(lanes, l), time.Duration(behindMS)*time.Millisecond, to)
 	w.Level, w.Constraints = explained.Level, explained.Constraints
 	if o := t.b.overflows[j.runSeq]; o != nil && o.closed != "" && !j.Target.Accepts(qgjob.TargetBrowserStack) {
 		w.Constraints = append(w.Constraints, sched.Constraint{Kind: sched.ConstraintBudget, Text: "overflows to BrowserStack no more: " + o.closed})

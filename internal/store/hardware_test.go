@@ -16,7 +16,7 @@ func TestHardwareIsKept(t *testing.T) {
 			if _, err := q.Register(t.Context(), "w", "host", "test", []DeviceReport{report}); err != nil {
 				t.Fatal(err)
 			}
-			devices, err := q.Devices(t.Context())
+			devices, err := q.Devices(t.Context(), "")
 			if err != nil || len(devices) != 1 {
 				t.Fatalf("%+v %v", devices, err)
 			}

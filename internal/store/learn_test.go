@@ -123,7 +123,7 @@ func TestRequirementsChooseDevices(t *testing.T) {
 		if got := q.wait("w1", "p1", "p2"); len(got) != 1 || got[0].DeviceID != "p2" || got[0].Job.Requires != "os>=12, tag=lab" {
 			t.Fatalf("got %+v, want p2", got)
 		}
-		if devices := first(q.Devices(t.Context())); !slices.Equal(devices[1].Tags, []string{"lab", "fast"}) {
+		if devices := first(q.Devices(t.Context(), "")); !slices.Equal(devices[1].Tags, []string{"lab", "fast"}) {
 			t.Fatalf("devices %+v", devices)
 		}
 		sub = submission("acme", "v1", "tests/b.spec.js")

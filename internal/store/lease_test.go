@@ -197,7 +197,7 @@ func TestAPhoneBelongsToOneLiveWorker(t *testing.T) {
 		if got := q.one("w2", "p1"); got.Number != 1 {
 			t.Fatalf("got %+v", got)
 		}
-		devices := first(q.Devices(ctx))
+		devices := first(q.Devices(ctx, ""))
 		if len(devices) != 2 || devices[0].WorkerID != "w2" || devices[0].Installs != 1 || devices[0].State != qgjob.DeviceBusy {
 			t.Fatalf("devices %+v", devices)
 		}
@@ -211,7 +211,7 @@ func TestDevicesOfADeadWorkerLeave(t *testing.T) {
 		q.report("w1", q.one("w1", "p1").Lease, passed)
 		q.advance(DefaultLease + time.Minute)
 		first(q.Reap(t.Context()))
-		if got := first(q.Devices(t.Context())); len(got) != 0 {
+		if got := first(q.Devices(t.Context(), "")); len(got) != 0 {
 			t.Fatalf("devices %+v", got)
 		}
 		st := first(q.Stats(t.Context()))
@@ -219,7 +219,7 @@ func TestDevicesOfADeadWorkerLeave(t *testing.T) {
 			t.Fatalf("stats %+v", st)
 		}
 		q.worker("w2", "p1")
-		if got := first(q.Devices(t.Context())); got[0].Installs != 1 {
+		if got := first(q.Devices(t.Context(), "")); got[0].Installs != 1 {
 			t.Fatalf("its counters went: %+v", got)
 		}
 	})
@@ -238,7 +238,7 @@ func TestResultFromADeviceThatHasLeft(t *testing.T) {
 			t.Fatalf("the job is %s", got)
 		}
 		q.worker("w1", "p1", "p2")
-		if got := first(q.Devices(t.Context())); len(got) != 2 || got[0].Installs != 1 {
+		if got := first(q.Devices(t.Context(), "")); len(got) != 2 || got[0].Installs != 1 {
 			t.Fatalf("devices %+v", got)
 		}
 		checkCounters(t, q)
@@ -254,7 +254,7 @@ func TestResultFromADeviceThatIsAnothersNow(t *testing.T) {
 		heartbeat(t, q, "w1", []string{"p3"}, []Lease{a.Lease})
 		q.worker("w2", "p1")
 		q.report("w1", a.Lease, passed)
-		if got := first(q.Devices(t.Context())); len(got) != 2 || got[0].Installs != 1 || got[0].Installed != nil {
+		if got := first(q.Devices(t.Context(), "")); len(got) != 2 || got[0].Installs != 1 || got[0].Installed != nil {
 			t.Fatalf("devices %+v: what is on p1 is for w2 to say", got)
 		}
 		checkCounters(t, q)

@@ -117,7 +117,7 @@ func TestFlakyIsPassedAtARetry(t *testing.T) {
 		if got := q.job(j.ID).Job; got.State != qgjob.Passed || !got.Flaky || got.Cause != "" {
 			t.Fatalf("job %+v", got)
 		}
-		devices, err := q.Devices(t.Context())
+		devices, err := q.Devices(t.Context(), "")
 		if d := must(t, devices, err)[0]; d.Installs != 1 || d.InstallsSaved != 1 || d.Installed == nil || d.Installed.BuildSHA256 != "b1" {
 			t.Fatalf("device %+v, want 1 install and 1 saved", d)
 		}
@@ -142,7 +142,7 @@ func TestHandBackCostsNothingAndKeepsItsPlace(t *testing.T) {
 			t.Fatal("leaving twice:", err)
 		}
 		wantStory(t, q.job(first.ID), "submit>queued assign>running/1@p1 hand_back>queued/1@p1 assign>running/2@p1 hand_back>queued/2@p1")
-		devices, err := q.Devices(t.Context())
+		devices, err := q.Devices(t.Context(), "")
 		if len(must(t, devices, err)) != 0 {
 			t.Fatalf("devices %+v stayed", devices)
 		}

@@ -27,28 +27,32 @@ const (
 	workerSeen        = "worker_seen_ms" // when a worker that is gone was last heard of
 )
 
-// Devices returns the devices of live workers.
-func (s *Store) Devices(ctx context.Context) ([]qgjob.Device, error) {
+// Devices returns the devices of live workers, without what they run and have installed of organizations other than org. An empty org is every
+// organization.
+func (s *Store) Devices(ctx context.Context, org string) ([]qgjob.Device, error) {
 	devices := []qgjob.Device{}
 	err := s.query(ctx, func(row scanner) error {
 		var d qgjob.Device
 		var app qgjob.App
 		var seen int64
-		var tags string
-		err := row.Scan(&d.ID, &d.Serial, &d.Kind, &d.Platform, &d.Model, &d.OSVersion, &d.State, &d.Message, &d.WorkerID, &tags, &d.Host, &d.JobID,
+		var tags, runs string
+		err := row.Scan(&d.ID, &d.Serial, &d.Kind, &d.Platform, &d.Model, &d.OSVersion, &d.State, &d.Message, &d.WorkerID, &tags, &d.Host, &d.JobID, &runs,
 			&app.OrgID, &app.AppVersionID, &app.BuildSHA256, &d.Installs, &d.InstallsSaved, &seen,
 			&d.ScreenWidth, &d.ScreenHeight, &d.BatteryPercent, &d.FreeStorage, &d.ABIs)
-		if app.OrgID != "" {
-			d.Installed = &app
-		}
 		if d.JobID != "" && d.State == qgjob.DeviceIdle {
 			d.State = qgjob.DeviceBusy
+		}
+		if app.OrgID != "" && (org == "" || app.OrgID == org) {
+			d.Installed = &app
+		}
+		if org != "" && runs != org {
+			d.JobID = ""
 		}
 		d.Tags, d.SeenAt = words(tags), at(seen)
 		devices = append(devices, d)
 		return err
 	}, `
-		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.tags, d.host, coalesce(j.id, ''),
+		select d.id, d.serial, d.kind, d.platform, d.model, d.os_version, d.state, d.message, d.worker_id, d.tags, d.host, coalesce(j.id, ''), coalesce(j.org_id, ''),
 			d.installed_org_id, d.installed_app_version_id, d.installed_build_sha256, d.installs, d.installs_saved, d.seen_at_ms,
 			d.screen_width, d.screen_height, d.battery_percent, d.free_storage, d.abis
 		from devices d
