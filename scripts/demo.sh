@@ -22,11 +22,22 @@ trap 'exit 130' INT TERM
 export XDG_CACHE_HOME=$PWD/.cache # the worker installs Appium here, once
 unset CI QGJOB_URL QGJOB_TOKEN QGJOB_ORG QGJOB_DATABASE_URL
 
-declare -A colours
-[ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || colours=([worker]=90 [onboarding]=94 [sign-in]=95 [cart]=33 [checkout]=31 [orders]=32)
+# Nothing here needs more than the bash 3.2 that macOS has.
+colours=
+[ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || colours=yes
+colour() {
+  case $1 in
+    worker) echo 90 ;;
+    onboarding) echo 94 ;;
+    sign-in) echo 95 ;;
+    cart) echo 33 ;;
+    checkout) echo 31 ;;
+    *) echo 32 ;;
+  esac
+}
 say() {
-  if [ -n "${colours[$1]:-}" ]; then
-    printf '\e[%sm%-12s|\e[0m %s\n' "${colours[$1]}" "$1" "$2"
+  if [ -n "$colours" ]; then
+    printf '\033[%sm%-12s|\033[0m %s\n' "$(colour "$1")" "$1" "$2"
   else
     printf '%-12s| %s\n' "$1" "$2"
   fi
@@ -35,6 +46,7 @@ prefix() { while IFS= read -r line; do say "$1" "$line"; done; }
 
 "$qgjob" phone apk examples/onboarding/app/corner-shop.json -o "$scratch/corner-shop.apk"
 
+: >"$scratch/dev.out"
 "$qgjob" dev --phones=2 --install-time=3s --listen=127.0.0.1:0 --data-dir="$data" --log-level=warn > >(tee "$scratch/dev.out" | prefix worker) 2>&1 &
 dev=$!
 export QGJOB_URL=
@@ -45,8 +57,7 @@ until [ -n "$QGJOB_URL" ]; do
 done
 
 cd examples/onboarding
-waiting=()
-declare -A codes
+waiting=() codes=()
 for spec in onboarding sign-in cart checkout orders; do
   {
     "$qgjob" submit --org-id=corner-shop --app-version-id=1.2.0 --test="tests/$spec.spec.ts" --app="$scratch/corner-shop.apk" --wait 2>&1 | prefix "$spec"
@@ -57,7 +68,7 @@ done
 for w in "${waiting[@]}"; do
   code=0
   wait "${w#*:}" || code=$?
-  codes[${w%:*}]=$code
+  codes+=("${w%:*}:$code")
 done
 
 echo
@@ -80,7 +91,8 @@ console.log(`  ${devices.length} phones: ${sum("installs")} installs done, ${sum
 SUMMARY
 
 # The demo worked when each verdict is the one that its spec was written for.
-for spec in onboarding sign-in cart orders; do
-  [ "${codes[$spec]}" -eq 0 ] || { echo "tests/$spec.spec.ts exited ${codes[$spec]}, want 0" >&2; exit 1; }
+for c in "${codes[@]}"; do
+  spec=${c%:*} code=${c#*:} want=0
+  [ "$spec" != checkout ] || want=1
+  [ "$code" -eq "$want" ] || { echo "tests/$spec.spec.ts exited $code, want $want" >&2; exit 1; }
 done
-[ "${codes[checkout]}" -eq 1 ] || { echo "tests/checkout.spec.ts exited ${codes[checkout]}, want 1" >&2; exit 1; }
