@@ -33,6 +33,7 @@ const (
 	CauseHostFailed        Cause = "host_failed"
 	CauseHostDiskFull      Cause = "host_disk_full"
 	CauseTransferFailed    Cause = "transfer_failed"
+	CauseRegistryRefused   Cause = "registry_refused"
 	CauseSetupTimedOut     Cause = "setup_timed_out"
 	CauseLeaseExpired      Cause = "lease_expired"
 	CauseCloudUnreachable  Cause = "cloud_unreachable"
@@ -80,7 +81,8 @@ var causes = map[Cause]causeFacts{
 	CauseReportInvalid:     {advice: "check that the project's config lets the JSON reporter run"},
 	CauseHostFailed:        {advice: "read the worker's log"},
 	CauseHostDiskFull:      {advice: "free disk space on the worker's host"},
-	CauseTransferFailed:    {advice: "check the network between worker and server"},
+	CauseTransferFailed:    {advice: "check the network from the worker to the server and to the registry of packages"},
+	CauseRegistryRefused:   {advice: "the registry of packages does not take the worker's credentials: set the variable that the project's .npmrc names (NPM_TOKEN) where the worker runs"},
 	CauseSetupTimedOut:     {advice: "the device or the package registry was too slow; read the log"},
 	CauseLeaseExpired:      {advice: "the worker stopped answering: look at its host"},
 	CauseCloudUnreachable:  {advice: "check the network between the worker's host and the cloud, and the cloud's status page"},

@@ -189,6 +189,8 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 		return failuref(qgjob.CauseSetupTimedOut, "npm %s had not ended after %s: %s", verb, installTimeout, said)
 	case strings.Contains(output, "ENOSPC"):
 		return failuref(qgjob.CauseHostDiskFull, "npm %s found no room on the worker's host: %s", verb, said)
+	case npmRefused.MatchString(output):
+		return failuref(qgjob.CauseRegistryRefused, "npm %s was refused by the registry: %s", verb, said)
 	case npmProjectFault.MatchString(output):
 		return failuref(qgjob.CauseProjectInvalid, "npm %s refused the test project's dependencies: %s", verb, said)
 	case ownScriptFailed(dir, output):

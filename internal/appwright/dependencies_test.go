@@ -156,6 +156,9 @@ func TestWhatNPMSaysIsToldApart(t *testing.T) {
 		"npm error code EUSAGE\nnpm error package.json and package-lock.json are not in sync": qgjob.CauseProjectInvalid,
 		"npm error code ERESOLVE":  qgjob.CauseProjectInvalid,
 		"npm error code E404":      qgjob.CauseProjectInvalid,
+		"npm error code E401":      qgjob.CauseRegistryRefused,
+		"npm error code E403":      qgjob.CauseRegistryRefused,
+		"npm error code ENEEDAUTH": qgjob.CauseRegistryRefused,
 		"npm error code ENOTFOUND": qgjob.CauseTransferFailed,
 		"npm error code ENOSPC":    qgjob.CauseHostDiskFull,
 	} {

@@ -74,5 +74,8 @@ func npmEnvironment(worker []string) []string {
 	return env
 }
 
+// npmRefused matches the codes with which a registry refuses credentials, or wants some.
+var npmRefused = regexp.MustCompile(`\b(E401|E403|ENEEDAUTH)\b`)
+
 // npmProjectFault matches the codes with which npm refuses what package.json or the lockfile asks for.
 var npmProjectFault = regexp.MustCompile(`EUSAGE|EJSONPARSE|ERESOLVE|ETARGET|E404|EBADENGINE|EINTEGRITY|EINVALIDPACKAGENAME|ENOLOCK|EBADPLATFORM|EOVERRIDE`)
