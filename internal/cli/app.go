@@ -48,7 +48,7 @@ refused with the reason. A submit without --app tests the newest build of its ap
 		}))
 	}
 	add(&cobra.Command{
-		Use: "upload FILE", Short: "Upload a build, an APK, IPA or zipped iOS app, unless the server has it",
+		Use: "upload FILE", Short: "Upload a build (an APK, an IPA, or a simulator's .app, zipped), unless the server has it",
 		Example: "  qgjob app upload build/app-release.apk --org-id=qualgent --app-version-id=xyz123",
 	}, cobra.ExactArgs(1), func(ctx context.Context, o *appOptions, args []string) error { return o.upload(ctx, p, args[0]) })
 	add(&cobra.Command{

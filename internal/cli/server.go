@@ -47,7 +47,7 @@ func (p *program) serverCommand() *cobra.Command {
 It keeps everything in one directory (SQLite) and needs no set-up. With --database-url any number of
 servers share one PostgreSQL. On an address that other machines can reach it needs --token-file.`,
 		Example: `  qgjob server
-  qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/tokens
+  qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/token
   qgjob server --database-url=postgres://qgjob@db.example.com/qgjob`,
 	}
 	o.flags(p, cmd.Flags())

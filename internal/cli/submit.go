@@ -131,7 +131,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.Float64Var(&o.maxCost, "max-cost", 0, "what --deadline may cost, in the unit of the workers' price of a minute (default: as the organization's budget has it)")
 	f.BoolVar(&o.cancelPrevious, "cancel-previous", false, "cancel what is left of the branch's older runs of this workflow; needs a CI that tells the branch, or QGJOB_BRANCH")
 	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long to wait for the verdict; the jobs go on after it")
-	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
+	f.StringVar(&o.app, "app", "", "build to test, a `file`: an APK, an IPA, or a simulator's .app, zipped (default: the app version's newest build, or the one that the config names)")
 	f.BoolVar(&o.bundle, "bundle", false, "pack the test project (the default in a project's directory)")
 	f.BoolVar(&o.noBundle, "no-bundle", false, "pack nothing: the jobs run in the worker's own project directory")
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project (default: the current one)")

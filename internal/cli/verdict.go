@@ -43,6 +43,9 @@ func (s *screen) verdict(d api.JobDetail) {
 	case qgjob.Failed:
 		s.line("Sorry! Test failed.")
 		s.note("%s", strings.Join(failures(d), "\n"))
+		if advice := d.Cause.Advice(); advice != "" && d.Cause != qgjob.CauseTestFailed { // its error says it
+			s.note("What to do: %s.", advice)
+		}
 	case qgjob.Canceled:
 		s.line("Sorry! Job canceled: " + because(d.Cause, d.Message) + ".")
 	default:
