@@ -37,6 +37,7 @@ the --artifacts directory: their logs, Playwright's reports, the screen. Organiz
 	f := cmd.Flags()
 	o.flags(p, cmd)
 	o.github.flags(f)
+	f.Lookup("wait-timeout").Usage += " (with --local they end)"
 	f.BoolVar(&o.onHost, "local", false, "start a server for this run and use this host's devices")
 	f.StringArrayVar(&o.serials, "device", nil, "with --local, use only the device of this `serial` (repeat for more)")
 	f.IntVar(&o.phones, "phones", 0, "with --local, simulate so many phones and use only them")

@@ -58,10 +58,10 @@ func clearResults(dir string) error {
 			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
 		}
 	}
-	if err == nil && len(entries) > 0 {
-		err = os.Remove(filepath.Join(dir, resultsMark))
+	if err != nil || len(entries) == 0 {
+		return err
 	}
-	return err
+	return errors.Join(os.Remove(filepath.Join(dir, resultsMark)), os.Remove(dir))
 }
 
 // markResults makes the directory.
