@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -73,7 +74,8 @@ func TestRunLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The worker shares the caches of the other scenarios' workers.
-	if err := os.Symlink(filepath.Join(root, ".cache", "e2e"), filepath.Join(data, "worker")); err != nil {
+	caches := filepath.Join(root, ".cache", "e2e")
+	if err := errors.Join(os.MkdirAll(caches, 0o755), os.Symlink(caches, filepath.Join(data, "worker"))); err != nil {
 		t.Fatal(err)
 	}
 	env := environment(t, "XDG_CACHE_HOME="+filepath.Join(root, ".cache"), "XDG_DATA_HOME="+filepath.Dir(data), "npm_config_cache="+filepath.Join(root, ".cache", "npm"), "TMPDIR="+temp)
@@ -87,7 +89,9 @@ func TestRunLocal(t *testing.T) {
 		{"tests/red.spec.ts", 1, []string{"tests-red.spec.ts/attempt-1/log.txt", "tests-red.spec.ts/attempt-3/log.txt", "tests-red.spec.ts/attempt-3/screen.png"}},
 		{"tests/onboarding.spec.ts", 0, nil},
 	} {
-		out, code := run(t, dir, env, 5*time.Minute, "run", "--local", "--phones=1", "--app="+s.apk, "--test="+c.test)
+		p := start(t, dir, env, "run", "--local", "--phones=1", "--app="+s.apk, "--test="+c.test)
+		code := p.exit(5 * time.Minute)
+		out := p.out.String() + p.errOut.String()
 		if code != c.code {
 			t.Errorf("%s: exit code %d, want %d: %s", c.test, code, c.code, out)
 		}
@@ -99,7 +103,7 @@ func TestRunLocal(t *testing.T) {
 				t.Errorf("%s: %s is not kept (%v)", c.test, name, err)
 			}
 		}
-		if kept, _ := filepath.Glob(filepath.Join(results, "*")); min(1, len(c.kept)) != len(kept) {
+		if kept, _ := filepath.Glob(filepath.Join(results, "[^.]*")); min(1, len(c.kept)) != len(kept) {
 			t.Errorf("%s: kept are %v", c.test, kept)
 		}
 	}

@@ -150,7 +150,16 @@ func TestRunLocalRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	project := t.TempDir()
+	project, bare := t.TempDir(), t.TempDir()
+	for _, name := range []string{"node", "npm"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(bare, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, name := range []string{"package.json", "appwright.config.ts", "a.spec.ts"} {
 		if err := os.WriteFile(filepath.Join(project, name), []byte("{}"), 0o644); err != nil {
 			t.Fatal(err)
@@ -164,7 +173,8 @@ func TestRunLocalRefuses(t *testing.T) {
 	}{
 		"none that fits": {os.Getenv("PATH"), []string{"--phones=1", "--requires=os>=99"}, 18, "has os 14, not os>=99"},
 		"of a kind":      {os.Getenv("PATH"), []string{"--phones=1", "--target=browserstack"}, 18, "is a device, not browserstack"},
-		"no adb":         {filepath.Dir(qgjob), nil, 20, "there is no adb on this host, by which phones and emulators are found: install it (Debian, Ubuntu: apt install adb"},
+		"no node":        {filepath.Dir(qgjob), nil, 20, "tests cannot run on this host: node is not on the PATH: install Node.js 20 or newer"},
+		"no adb":         {bare, nil, 20, "there is no adb on this host, by which phones and emulators are found: install it (Debian, Ubuntu: apt install adb"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a run that waits for a device does so for two hours

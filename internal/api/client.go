@@ -244,7 +244,10 @@ func problemError(resp *http.Response, req *http.Request) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil || json.Unmarshal(data, &p) != nil || p.Code == "" || p.Detail == "" {
 		if resp.StatusCode == http.StatusUnauthorized { // of HEAD, whose answer has no body
-			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not take this token: check QGJOB_TOKEN", req.URL.Host)
+			if req.Header.Get("Authorization") == "" {
+				return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s needs a token: set QGJOB_TOKEN, or ask who runs the server for one", req.URL.Host)
+			}
+			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not know the token: check QGJOB_TOKEN, or ask who runs the server for another", req.URL.Host)
 		}
 		return qgjob.Errorf(CodeOf(resp.StatusCode), "%s %s was answered with %s", req.Method, req.URL.Path, resp.Status)
 	}

@@ -121,7 +121,7 @@ func (p *program) phoneAPKCommand() *cobra.Command {
 		Short:   "Build an APK for simulated phones from the description of an app",
 		Long:    "Apk builds an APK that simulated phones install and run. The same description gives the same bytes.",
 		Example: "  qgjob phone apk app.json -o app.apk",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument,
 	}
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`file` to write (required)")
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]cobra.Completion{"json"}, cobra.ShellCompDirectiveFilterFileExt)

@@ -15,6 +15,7 @@ import (
 	"qgjob"
 	"qgjob/internal/agent"
 	"qgjob/internal/device/android"
+	"qgjob/internal/device/appium"
 	"qgjob/internal/device/ios"
 	"qgjob/internal/phonesim"
 	"qgjob/internal/store"
@@ -64,7 +65,20 @@ func (o *runOptions) parseLocal(p *program, urlGiven bool) error {
 	if p.logLevel == slog.LevelInfo {
 		p.logLevel = slog.LevelWarn // what the server and the worker do is not asked for
 	}
-	return o.parseRun(p)
+	if err := o.parseRun(p); err != nil {
+		return err
+	}
+	if o.projectRoot == "" { // no worker has another one
+		dir, err := filepath.Abs(o.projectDir)
+		if err == nil {
+			err = isProject(dir, o.config)
+		}
+		if err == nil {
+			err = errors.New("--no-bundle leaves the test project out")
+		}
+		return exitf(exitUsage, "%v: go to the directory of your AppWright project, or name it with --project-dir", err)
+	}
+	return nil
 }
 
 // runLocal runs the tests on a server and a worker that live as long as the run. What outlives it are the
@@ -72,6 +86,9 @@ func (o *runOptions) parseLocal(p *program, urlGiven bool) error {
 func (o *runOptions) runLocal(ctx context.Context, p *program, urlGiven bool) (err error) {
 	if err := o.parseLocal(p, urlGiven); err != nil {
 		return err
+	}
+	if err := appium.CheckHost(ctx); err != nil {
+		return exitf(exitInfrastructure, "tests cannot run on this host: %v", err)
 	}
 	dir, err := os.MkdirTemp("", "qgjob-run-")
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"qgjob/internal/agent"
 	"qgjob/internal/device"
 	"qgjob/internal/device/android"
+	"qgjob/internal/device/appium"
 )
 
 type workerOptions struct {
@@ -132,6 +133,9 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	cache, err := p.cacheDir()
 	if err != nil {
 		return agent.Options{}, err
+	}
+	if err := appium.CheckHost(ctx); err != nil { // it may be mended while the worker runs
+		log.Warn("tests cannot run on this host", "error", err)
 	}
 	iosSerials, serials := splitSerials(o.serials)
 	var drivers []device.Driver
