@@ -72,7 +72,7 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
 	f.DurationVar(&o.healthEvery, "health-every", time.Hour, "check a phone or emulator that had nothing to do for so long; 0 for never")
 	f.DurationVar(&o.limits.Setup, "setup-timeout", 10*time.Minute, "limit of an attempt's setup: packages, install, Appium")
-	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included")
+	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included; it outweighs the config's timeout, and test.setTimeout in a spec outweighs it")
 	f.DurationVar(&o.limits.Silence, "silence-timeout", 10*time.Minute, "limit of the time in which a run prints nothing and asks nothing of its device")
 	f.DurationVar(&o.limits.Deadline, "run-timeout", 30*time.Minute, "limit of a spec's run as a whole")
 	p.connectionFlags(f, &o.connection)
