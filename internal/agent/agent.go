@@ -123,7 +123,7 @@ type Agent struct {
 	beat    signal // what the next heartbeat would say has changed
 	kill    chan struct{}
 	killed  sync.Once
-	known   chan struct{} // closed once the server knows what the first look at the devices saw
+	known   chan struct{} // closed once the server knows what the first look at the devices came to
 	told    sync.Once
 	loops   sync.WaitGroup
 
@@ -203,7 +203,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // Kill ends the grace of a worker that was told to stop: the process trees of its tests end at once.
 func (a *Agent) Kill() { a.killed.Do(func() { close(a.kill) }) }
 
-// Known is closed once the server knows which devices the worker's first look found, be it none.
+// Known is closed once the server knows which devices the worker found at first, be it none, and whether each can be used.
 func (a *Agent) Known() <-chan struct{} { return a.known }
 
 // obey stops the worker when ctx ends, and hands back what still runs when its grace is over.

@@ -95,7 +95,7 @@ func (a *Agent) keepAlive(ctx context.Context) {
 func (a *Agent) heartbeat(ctx context.Context) error {
 	a.mu.Lock()
 	request := api.HeartbeatRequest{Devices: a.reports(), Leases: a.leases()}
-	looked := a.looked
+	settled := a.settled()
 	bound := min(requestTime, a.rhythm)
 	a.mu.Unlock()
 	sent := wallNow()
@@ -114,7 +114,7 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return err
 	}
 	a.reached()
-	if looked {
+	if settled {
 		a.told.Do(func() { close(a.known) })
 	}
 	a.mu.Lock()

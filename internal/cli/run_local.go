@@ -166,21 +166,23 @@ func (l *localRun) awaitDevices(ctx context.Context, p *program, conn *connectio
 	limit := time.NewTimer(noDeviceTime)
 	defer limit.Stop()
 	known, client, note := l.worker.Known(), conn.client(-1), ""
+	overdue := false
 	for {
-		var devices []qgjob.Device
 		select {
 		case <-known:
 			known = nil // it stays so
 		default:
 		}
-		if known == nil {
-			list, err := client.Devices(ctx)
-			if devices = list.Devices; err == nil && slices.ContainsFunc(devices, usable) {
-				return nil
-			}
-			if err == nil && len(devices) == 0 && !l.simulated && !android.Available() && !ios.Available() {
-				return exitf(exitInfrastructure, "%s", noADB)
-			}
+		list, err := client.Devices(ctx)
+		switch {
+		case err != nil || known != nil && !overdue: // it comes, or some devices are still being opened
+		case slices.ContainsFunc(list.Devices, usable):
+			return nil
+		case len(list.Devices) == 0 && !l.simulated && !android.Available() && !ios.Available():
+			return exitf(exitInfrastructure, "%s", noADB)
+		}
+		if overdue {
+			return noUsableDevice(list.Devices, note)
 		}
 		select {
 		case <-ctx.Done():
@@ -189,7 +191,7 @@ func (l *localRun) awaitDevices(ctx context.Context, p *program, conn *connectio
 			fmt.Fprintln(p.stderr, note)
 		case <-again.C:
 		case <-limit.C:
-			return noUsableDevice(devices, note)
+			overdue = true
 		}
 	}
 }
