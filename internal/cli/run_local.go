@@ -166,7 +166,7 @@ func (l *localRun) awaitDevices(ctx context.Context, p *program, conn *connectio
 	limit := time.NewTimer(noDeviceTime)
 	defer limit.Stop()
 	known, client, note := l.worker.Known(), conn.client(-1), ""
-	overdue := false
+	said, overdue := false, false
 	for {
 		select {
 		case <-known:
@@ -180,6 +180,9 @@ func (l *localRun) awaitDevices(ctx context.Context, p *program, conn *connectio
 			return nil
 		case len(list.Devices) == 0 && !l.simulated && !android.Available() && !ios.Available():
 			return exitf(exitInfrastructure, "%s", noADB)
+		case !said:
+			fmt.Fprintf(p.stderr, "No device of this host can be used yet. Waiting up to %s for one.\n", roughly(noDeviceTime))
+			said = true
 		}
 		if overdue {
 			return noUsableDevice(list.Devices, note)
