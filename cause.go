@@ -14,7 +14,7 @@ const (
 	CauseNoTestsMatched  Cause = "no_tests_matched"
 	CauseAllTestsSkipped Cause = "all_tests_skipped"
 
-	// CauseAllTestsQuarantined is that of a job that passed without a test that counts.
+	// CauseAllTestsQuarantined is that of a job that passed without a test that counts. No attempt ends with it.
 	CauseAllTestsQuarantined Cause = "all_tests_quarantined"
 
 	CauseSecretsUnavailable Cause = "secrets_unavailable"
@@ -58,14 +58,14 @@ type causeFacts struct {
 
 var causes = map[Cause]causeFacts{
 	CauseTestFailed:   {advice: "read the error and the log of the attempt", test: true},
-	CauseTestTimedOut: {advice: "raise the test's timeout, or find what it waits for in the log", test: true},
+	CauseTestTimedOut: {advice: "find in the log what it waits for; if it needs longer, call test.setTimeout(...) in the spec, or raise its worker's limit (qgjob worker --test-timeout, 5 minutes unless given), which outweighs the config's timeout", test: true},
 	CauseRunTimedOut:  {advice: "the spec as a whole took longer than its worker allows (qgjob worker --run-timeout): split the spec, shard it, or raise the limit", test: true},
 	CauseTestSilent:   {advice: "the run printed nothing and asked nothing of its device: find in the log what it waits for", test: true},
 	CauseAppCrashed:   {advice: "the app under test died; read the device log", test: true},
 
 	CauseNoTestsMatched:      {advice: "check the path and that the file is part of the bundle and holds tests", final: true},
 	CauseAllTestsSkipped:     {advice: "the spec ran no test: every one is marked as skipped", final: true},
-	CauseAllTestsQuarantined: {advice: "every test that passed or failed is quarantined: see qgjob flaky", final: true},
+	CauseAllTestsQuarantined: {advice: "every test that passed or failed is quarantined: see qgjob flaky"},
 	CauseSecretsUnavailable:  {advice: "give all servers of a database one --secret-key-file, and submit again", final: true},
 	CauseProjectInvalid:      {advice: "mend the test project as the message says and submit again", final: true},
 	CauseBadBuild:            {advice: "the build cannot be installed on any device: build it again", final: true},

@@ -15,6 +15,8 @@ func TestCausesAreDocumented(t *testing.T) {
 	for _, c := range slices.Sorted(maps.Keys(causes)) {
 		follows := "tried again on another device first, within the infrastructure's budget"
 		switch {
+		case c == CauseAllTestsQuarantined:
+			follows = "`passed`, and nothing counts: exit code 3"
 		case c.Test():
 			follows = "tried again, within the test's budget"
 		case c.Final():

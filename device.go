@@ -84,16 +84,19 @@ func (h Hold) State() DeviceState {
 	return DeviceHeld
 }
 
-// String says what the hold is, for people.
+// String says what the hold is, for people: what follows "is", and until when.
 func (h Hold) String() string {
 	text := map[HoldKind]string{
-		HoldDrain: "drained", HoldMaintain: "in maintenance", HoldReserve: "reserved", HoldCheck: "waits for its health check", HoldQuarantine: "in quarantine",
+		HoldDrain: "drained", HoldMaintain: "in maintenance", HoldReserve: "reserved", HoldCheck: "waiting for its health check", HoldQuarantine: "in quarantine",
 	}[h.Kind]
 	if h.Reason != "" {
 		text += ": " + h.Reason
 	}
 	if h.Until != nil {
 		return text + " (until " + h.Until.UTC().Format("15:04 MST") + ")"
+	}
+	if h.Kind == HoldCheck || h.Kind == HoldQuarantine {
+		return text + " (until it passes a check, or qgjob devices release)"
 	}
 	return text + " (until qgjob devices release)"
 }

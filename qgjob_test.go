@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"qgjob"
 )
@@ -218,5 +219,24 @@ func TestErrorCodes(t *testing.T) {
 	}
 	if qgjob.ErrorCode(inner) != qgjob.CodeInternal || qgjob.ErrorCode(nil) != "" {
 		t.Error("an error without a code is internal, nil has none")
+	}
+}
+
+// TestHoldsReadAsSentences puts every kind of hold into the sentence that people are told.
+func TestHoldsReadAsSentences(t *testing.T) {
+	until := time.Date(2026, 1, 2, 15, 4, 0, 0, time.UTC)
+	for _, c := range []struct {
+		hold qgjob.Hold
+		says string
+	}{
+		{qgjob.Hold{Kind: qgjob.HoldDrain}, "is drained (until qgjob devices release)"},
+		{qgjob.Hold{Kind: qgjob.HoldMaintain, Reason: "new battery"}, "is in maintenance: new battery (until qgjob devices release)"},
+		{qgjob.Hold{Kind: qgjob.HoldReserve, Reason: "Ada", Until: &until}, "is reserved: Ada (until 15:04 UTC)"},
+		{qgjob.Hold{Kind: qgjob.HoldCheck}, "is waiting for its health check (until it passes a check, or qgjob devices release)"},
+		{qgjob.Hold{Kind: qgjob.HoldQuarantine, Reason: "it failed"}, "is in quarantine: it failed (until it passes a check, or qgjob devices release)"},
+	} {
+		if got := "is " + c.hold.String(); got != c.says {
+			t.Errorf("%q, want %q", got, c.says)
+		}
 	}
 }

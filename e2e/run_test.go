@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +18,12 @@ for (const n of [1, 2]) {
     await expect(device.getByText("Next")).toBeVisible();
   });
 }
+`
+
+const redTest = `import { test, expect } from "appwright";
+test("never there", async ({ device }) => {
+  await expect(device.getByText("Nope")).toBeVisible({ timeout: 500 });
+});
 `
 
 // TestShards splits a spec of two tests in two jobs: each runs one of them, and together they are the spec.
@@ -62,19 +69,42 @@ func TestRunLocal(t *testing.T) {
 	if out, code := run(t, root, environment(t), time.Minute, "phone", "apk", filepath.Join(root, "examples/onboarding/app/corner-shop.json"), "-o", s.apk); code != 0 {
 		t.Fatalf("phone apk: exit %d: %s", code, out)
 	}
-	dir, data, temp := s.project(nil), filepath.Join(t.TempDir(), "qgjob"), t.TempDir()
+	dir, data, temp := s.project(map[string]string{"tests/red.spec.ts": redTest}), filepath.Join(t.TempDir(), "qgjob"), t.TempDir()
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	// The worker shares the caches of the other scenarios' workers.
-	if err := os.Symlink(filepath.Join(root, ".cache", "e2e"), filepath.Join(data, "worker")); err != nil {
+	caches := filepath.Join(root, ".cache", "e2e")
+	if err := errors.Join(os.MkdirAll(caches, 0o755), os.Symlink(caches, filepath.Join(data, "worker"))); err != nil {
 		t.Fatal(err)
 	}
 	env := environment(t, "XDG_CACHE_HOME="+filepath.Join(root, ".cache"), "XDG_DATA_HOME="+filepath.Dir(data), "npm_config_cache="+filepath.Join(root, ".cache", "npm"), "TMPDIR="+temp)
-	for test, want := range map[string]int{"tests/onboarding.spec.ts": 0, "tests/missing.spec.ts": 3} {
-		out, code := run(t, dir, env, 5*time.Minute, "run", "--local", "--phones=1", "--app="+s.apk, "--test="+test)
-		if code != want {
-			t.Errorf("%s: exit code %d, want %d: %s", test, code, want, out)
+	results := filepath.Join(dir, "qgjob-results")
+	for _, c := range []struct {
+		test string
+		code int
+		kept []string // of the test, for who mends it; of the last run only
+	}{
+		{"tests/missing.spec.ts", 3, []string{"tests-missing.spec.ts/attempt-1/log.txt"}},
+		{"tests/red.spec.ts", 1, []string{"tests-red.spec.ts/attempt-1/log.txt", "tests-red.spec.ts/attempt-3/log.txt", "tests-red.spec.ts/attempt-3/screen.png"}},
+		{"tests/onboarding.spec.ts", 0, nil},
+	} {
+		p := start(t, dir, env, "run", "--local", "--phones=1", "--app="+s.apk, "--test="+c.test)
+		code := p.exit(5 * time.Minute)
+		out := p.out.String() + p.errOut.String()
+		if code != c.code {
+			t.Errorf("%s: exit code %d, want %d: %s", c.test, code, c.code, out)
+		}
+		if strings.Contains(out, "--job-id") || strings.Contains(out, "Log and artifacts of "+c.test+": qgjob-results") != (c.kept != nil) {
+			t.Errorf("%s: it does not say where the log is, or names a command of a server that is gone: %s", c.test, out)
+		}
+		for _, name := range c.kept {
+			if info, err := os.Stat(filepath.Join(results, name)); err != nil || info.Size() == 0 {
+				t.Errorf("%s: %s is not kept (%v)", c.test, name, err)
+			}
+		}
+		if kept, _ := filepath.Glob(filepath.Join(results, "[^.]*")); min(1, len(c.kept)) != len(kept) {
+			t.Errorf("%s: kept are %v", c.test, kept)
 		}
 	}
 	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {

@@ -144,6 +144,52 @@ func TestDev(t *testing.T) {
 	}
 }
 
+// TestRunLocalRefuses runs tests on this host that no device of it can run: that is said at once, as is what to do.
+func TestRunLocalRefuses(t *testing.T) {
+	qgjob, err := exec.LookPath("qgjob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	project, bare := t.TempDir(), t.TempDir()
+	for _, name := range []string{"node", "npm"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(path, filepath.Join(bare, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"package.json", "appwright.config.ts", "a.spec.ts"} {
+		if err := os.WriteFile(filepath.Join(project, name), []byte("{}"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, c := range map[string]struct {
+		path  string
+		flags []string
+		code  int
+		says  string
+	}{
+		"none that fits": {os.Getenv("PATH"), []string{"--phones=1", "--requires=os>=99"}, 18, "has os 14, not os>=99"},
+		"of a kind":      {os.Getenv("PATH"), []string{"--phones=1", "--target=browserstack"}, 18, "is a device, not browserstack"},
+		"no node":        {filepath.Dir(qgjob), nil, 20, "tests cannot run on this host: node is not on the PATH: install Node.js 20 or newer"},
+		"no adb":         {bare, nil, 20, "there is no adb on this host, by which phones and emulators are found: install it (Debian, Ubuntu: apt install adb"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a run that waits for a device does so for two hours
+			defer cancel()
+			cmd := exec.CommandContext(ctx, qgjob, append([]string{"run", "--local", "--test=a.spec.ts"}, c.flags...)...)
+			cmd.Dir = project
+			cmd.Env = append(os.Environ(), "PATH="+c.path, "HOME="+t.TempDir(), "XDG_DATA_HOME=", "XDG_CACHE_HOME=", "ANDROID_HOME=", "ANDROID_SDK_ROOT=", "CI=", "GITHUB_ACTIONS=")
+			out, _ := cmd.CombinedOutput()
+			if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(string(out), c.says) {
+				t.Errorf("exit code %d, want %d: %s", cmd.ProcessState.ExitCode(), c.code, out)
+			}
+		})
+	}
+}
+
 // processesOf returns the processes that live in a home directory.
 func processesOf(t *testing.T, home string) []string {
 	t.Helper()

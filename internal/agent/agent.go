@@ -57,6 +57,7 @@ type Options struct {
 	Space       func(dir string) (int64, error) // free bytes; nil: asks the system
 
 	Out    io.Writer    // the texts of the contract
+	Notes  io.Writer    // what hinders devices and jobs, a line a write; nil: Out
 	Logger *slog.Logger // everything else that an operator may want to know
 }
 
@@ -99,6 +100,9 @@ func (o Options) withDefaults() Options {
 	if o.Out == nil {
 		o.Out = io.Discard
 	}
+	if o.Notes == nil {
+		o.Notes = o.Out
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -119,6 +123,8 @@ type Agent struct {
 	beat    signal // what the next heartbeat would say has changed
 	kill    chan struct{}
 	killed  sync.Once
+	known   chan struct{} // closed once the server knows what the first look at the devices came to
+	told    sync.Once
 	loops   sync.WaitGroup
 
 	mu       sync.Mutex
@@ -146,9 +152,9 @@ func New(o Options) (*Agent, error) {
 	once := *o.Client
 	once.Patience = -1
 	return &Agent{
-		o: o, client: &once, id: uuid.NewString(), host: host, say: &printer{w: o.Out},
+		o: o, client: &once, id: uuid.NewString(), host: host, say: &printer{w: o.Out, notes: o.Notes},
 		changed: newSignal(), beat: newSignal(), kill: make(chan struct{}),
-		slots: map[string]*slot{}, attempts: map[string]*attempt{}, builds: map[string]build.Info{},
+		known: make(chan struct{}), slots: map[string]*slot{}, attempts: map[string]*attempt{}, builds: map[string]build.Info{},
 	}, nil
 }
 
@@ -196,6 +202,9 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // Kill ends the grace of a worker that was told to stop: the process trees of its tests end at once.
 func (a *Agent) Kill() { a.killed.Do(func() { close(a.kill) }) }
+
+// Known is closed once the server knows which devices the worker found at first, be it none, and whether each can be used.
+func (a *Agent) Known() <-chan struct{} { return a.known }
 
 // obey stops the worker when ctx ends, and hands back what still runs when its grace is over.
 func (a *Agent) obey(ctx, run context.Context) {

@@ -26,7 +26,10 @@ func (a *Agent) discover(ctx context.Context) {
 		}
 		looks.Wait()
 		a.mu.Lock()
-		a.looked = true
+		if !a.looked {
+			a.looked = true
+			a.beat.set()
+		}
 		a.offer()
 		a.mu.Unlock()
 		if a.noDevice() && ctx.Err() == nil {

@@ -42,7 +42,7 @@ func (a *Agent) lookAtDisk(now time.Time) {
 		if full != "" {
 			a.say.trouble("No jobs are taken", full)
 		} else {
-			a.say.line("There is space on the disk again: jobs are taken.")
+			a.say.note("There is space on the disk again: jobs are taken.")
 		}
 		a.beat.set()
 	}

@@ -111,14 +111,14 @@ func (a *Agent) held(asked time.Time, reported []api.DeviceReport, holds []api.D
 		switch {
 		case s.hold != nil && (before == nil || before.Kind != s.hold.Kind):
 			if before == nil || before.Kind != qgjob.HoldQuarantine {
-				a.say.line("Device %s takes no more work: %s.", s.id, s.hold)
+				a.say.note("Device %s takes no more work: %s.", s.id, s.hold)
 			}
 			if s.hold.Kind == qgjob.HoldCheck {
 				s.check.set()
 			}
 		case s.hold == nil && before != nil:
 			s.check.set() // nothing to examine any more, and nothing to blame it for
-			a.say.line("Device %s takes work again.", s.id)
+			a.say.note("Device %s takes work again.", s.id)
 		}
 	}
 	a.offer()
@@ -150,7 +150,7 @@ func (a *Agent) examineHealth(ctx context.Context, s *slot, session device.Sessi
 			a.o.Logger.Warn("a device that is well again could not be released", "device", s.id, "error", err)
 			return
 		}
-		a.say.line("Device %s is well.", s.id)
+		a.say.note("Device %s is well.", s.id)
 		a.beat.set() // the answer says that it is not held any more
 	}
 }

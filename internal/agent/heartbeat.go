@@ -95,6 +95,7 @@ func (a *Agent) keepAlive(ctx context.Context) {
 func (a *Agent) heartbeat(ctx context.Context) error {
 	a.mu.Lock()
 	request := api.HeartbeatRequest{Devices: a.reports(), Leases: a.leases()}
+	settled := a.settled()
 	bound := min(requestTime, a.rhythm)
 	a.mu.Unlock()
 	sent := wallNow()
@@ -113,6 +114,9 @@ func (a *Agent) heartbeat(ctx context.Context) error {
 		return err
 	}
 	a.reached()
+	if settled {
+		a.told.Do(func() { close(a.known) })
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range request.Leases {

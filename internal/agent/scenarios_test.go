@@ -446,3 +446,24 @@ func TestWorkerThatTheServerForgotRegistersAgain(t *testing.T) {
 		t.Errorf("the job: %+v", j)
 	}
 }
+
+// TestTheServerKnowsTheDevicesWhenTheWorkerSaysSo submits right after: what no device can run is refused then. What
+// hinders devices is noted beside the contract's texts.
+func TestTheServerKnowsTheDevicesWhenTheWorkerSaysSo(t *testing.T) {
+	w := newWorld(t, 0)
+	blind, notes := newPhones(), newOutput()
+	blind.blind = errors.New("adb is missing")
+	k := w.start(Options{Drivers: []device.Driver{newPhones("P1", "P2"), blind}, Forever: true, Notes: notes, Runner: specs{}})
+	select {
+	case <-k.Known():
+	case <-time.After(patience):
+		t.Fatal("the worker never says that the server knows its devices")
+	}
+	if list, err := w.client.Devices(t.Context()); err != nil || len(list.Devices) != 2 {
+		t.Errorf("the server knows %v (%v), want two devices", list.Devices, err)
+	}
+	notes.wait(t, "Devices cannot be listed: adb is missing.", 1)
+	if strings.Contains(k.out.String(), "cannot be listed") {
+		t.Errorf("it is among the contract's texts:\n%s", k.out)
+	}
+}

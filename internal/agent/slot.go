@@ -54,11 +54,15 @@ func (s *slot) free() bool {
 		s.known && s.refused == "" && s.hold == nil && !s.mending && s.attempt == nil
 }
 
+// opening says that the driver lists the device, and that it is not yet known whether it can be used.
+func (s *slot) opening() bool {
+	return s.info.State == qgjob.DeviceIdle && s.serving && s.session == nil && s.trouble == "" && !s.inUse
+}
+
 // coming says that the device may be free soon, without anybody doing anything.
 func (s *slot) coming(now time.Time) bool {
-	opening := s.info.State == qgjob.DeviceIdle && s.serving && s.session == nil && s.trouble == "" && !s.inUse
 	unknown := s.session != nil && !s.known
-	return (opening || unknown || s.info.State == qgjob.DeviceBooting) && now.Sub(s.since) < bootTime
+	return (s.opening() || unknown || s.info.State == qgjob.DeviceBooting) && now.Sub(s.since) < bootTime
 }
 
 // report describes the device to the server; ok is false while there is nothing to say.
@@ -99,6 +103,16 @@ func (a *Agent) reports() []api.DeviceReport {
 	}
 	slices.SortFunc(reports, func(x, y api.DeviceReport) int { return strings.Compare(x.ID, y.ID) })
 	return reports
+}
+
+// settled says whether the worker has seen its devices and tried to open each. The caller holds mu.
+func (a *Agent) settled() bool {
+	for _, s := range a.slots {
+		if s.opening() {
+			return false
+		}
+	}
+	return a.looked
 }
 
 // free lists the devices that can be offered. The caller holds mu.

@@ -13,14 +13,19 @@ import (
 
 // printer writes the lines that people and their scripts read, whole. Several goroutines may call it.
 type printer struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer // the contract's texts
+	notes io.Writer // what hinders devices and jobs, and its end
 }
 
-func (p *printer) line(format string, args ...any) {
+func (p *printer) line(format string, args ...any) { p.to(p.w, format, args...) }
+
+func (p *printer) note(format string, args ...any) { p.to(p.notes, format, args...) }
+
+func (p *printer) to(w io.Writer, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.w, format+"\n", args...)
+	fmt.Fprintf(w, format+"\n", args...)
 }
 
 func (p *printer) started() { p.line("Worker has started! Polling for jobs...") }
@@ -67,21 +72,21 @@ func (p *printer) noDevice() {
 
 func (p *printer) device(id string, state qgjob.DeviceState, message string) {
 	if message == "" {
-		p.line("Device %s is %s.", id, state)
+		p.note("Device %s is %s.", id, state)
 		return
 	}
-	p.line("Device %s is %s: %s", id, state, sentence(message))
+	p.note("Device %s is %s: %s", id, state, sentence(message))
 }
 
-func (p *printer) recovered(id string) { p.line("Device %s answers again.", id) }
+func (p *printer) recovered(id string) { p.note("Device %s answers again.", id) }
 
-func (p *printer) trouble(what, why string) { p.line("%s: %s", what, sentence(why)) }
+func (p *printer) trouble(what, why string) { p.note("%s: %s", what, sentence(why)) }
 
 func (p *printer) away(err error) {
-	p.line("%s Trying again until it works.", upper(sentence(err.Error())))
+	p.note("%s Trying again until it works.", upper(sentence(err.Error())))
 }
 
-func (p *printer) back() { p.line("The server answers again.") }
+func (p *printer) back() { p.note("The server answers again.") }
 
 func sentence(s string) string {
 	s = strings.TrimSpace(s)

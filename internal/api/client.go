@@ -243,11 +243,13 @@ func problemError(resp *http.Response, req *http.Request) error {
 	var p Problem
 	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil || json.Unmarshal(data, &p) != nil || p.Code == "" || p.Detail == "" {
-		switch resp.StatusCode { // of HEAD, whose answer has no body
-		case http.StatusUnauthorized:
-			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not take this token: check QGJOB_TOKEN", req.URL.Host)
-		case http.StatusForbidden:
-			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s has this token open other things only: check QGJOB_TOKEN and QGJOB_ORG", req.URL.Host)
+		switch { // of HEAD, whose answer has no body
+		case resp.StatusCode == http.StatusUnauthorized && req.Header.Get("Authorization") == "":
+			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s needs a token: set QGJOB_TOKEN, or ask who runs the server for one", req.URL.Host)
+		case resp.StatusCode == http.StatusUnauthorized:
+			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not know the token: check QGJOB_TOKEN, or ask who runs the server for another", req.URL.Host)
+		case resp.StatusCode == http.StatusForbidden:
+			return qgjob.Errorf(qgjob.CodeUnauthorized, "the server at %s does not open this to the token: check QGJOB_TOKEN, and that it is one of the organization (--org-id)", req.URL.Host)
 		}
 		return qgjob.Errorf(CodeOf(resp.StatusCode), "%s %s was answered with %s", req.Method, req.URL.Path, resp.Status)
 	}

@@ -158,7 +158,7 @@ func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, 
 func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io.Writer) error {
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		return failuref(qgjob.CauseHostFailed, "npm is not installed on the worker's host: install Node 20 or later: %w", err)
+		return failuref(qgjob.CauseHostFailed, "npm is not installed on the worker's host: install Node 20 or later with npm: %w", err)
 	}
 	verb := "install"
 	if files["package-lock.json"] != nil || files["npm-shrinkwrap.json"] != nil {

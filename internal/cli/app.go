@@ -48,13 +48,13 @@ refused with the reason. A submit without --app tests the newest build of its ap
 		}))
 	}
 	add(&cobra.Command{
-		Use: "upload FILE", Short: "Upload a build, an APK, IPA or zipped iOS app, unless the server has it",
+		Use: "upload FILE", Short: "Upload a build (an APK, an IPA, or a simulator's .app, zipped), unless the server has it",
 		Example: "  qgjob app upload build/app-release.apk --org-id=qualgent --app-version-id=xyz123",
-	}, cobra.ExactArgs(1), func(ctx context.Context, o *appOptions, args []string) error { return o.upload(ctx, p, args[0]) })
+	}, oneArgument, func(ctx context.Context, o *appOptions, args []string) error { return o.upload(ctx, p, args[0]) })
 	add(&cobra.Command{
 		Use: "list", Short: "List an app version's builds, newest first",
 		Example: "  qgjob app list --org-id=qualgent --app-version-id=xyz123",
-	}, cobra.NoArgs, func(ctx context.Context, o *appOptions, _ []string) error { return o.list(ctx, p) })
+	}, flagsOnly, func(ctx context.Context, o *appOptions, _ []string) error { return o.list(ctx, p) })
 	return cmd
 }
 

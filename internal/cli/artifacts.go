@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"qgjob"
+	"qgjob/internal/api"
 )
 
 type artifactsOptions struct {
@@ -92,17 +93,31 @@ func (o *artifactsOptions) run(ctx context.Context, p *program) error {
 			fmt.Fprintf(p.stdout, "attempt %d  %-20s %9d bytes\n", a.Attempt, a.Name, a.Size)
 			continue
 		}
-		path := filepath.Join(o.output, fmt.Sprintf("attempt-%d", a.Attempt), a.Name)
-		body, err := client.Artifact(ctx, a)
+		path, err := download(ctx, client, a, o.output)
 		if err != nil {
 			return err
-		}
-		if err := save(path, a.SHA256, body); err != nil {
-			return exitf(exitInfrastructure, "%s of attempt %d cannot be downloaded: %v", a.Name, a.Attempt, err)
 		}
 		fmt.Fprintln(p.stdout, path)
 	}
 	return nil
+}
+
+// attemptDir is the directory, below that of a job, of what one of its attempts left.
+func attemptDir(dir string, attempt int) string {
+	return filepath.Join(dir, fmt.Sprintf("attempt-%d", attempt))
+}
+
+// download saves an artifact below the directory of its job and returns its path.
+func download(ctx context.Context, client *api.Client, a qgjob.Artifact, dir string) (string, error) {
+	path := filepath.Join(attemptDir(dir, a.Attempt), a.Name)
+	body, err := client.Artifact(ctx, a)
+	if err != nil {
+		return "", err
+	}
+	if err := save(path, a.SHA256, body); err != nil {
+		return "", exitf(exitInfrastructure, "%s of attempt %d cannot be downloaded: %v", a.Name, a.Attempt, err)
+	}
+	return path, nil
 }
 
 // save writes a download to a file that is there whole or not at all, and closes it.

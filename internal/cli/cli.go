@@ -17,7 +17,9 @@ import (
 	"os"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Environment is what the process was started with and what reaches it from outside.
@@ -92,6 +94,7 @@ func (p *program) rootCommand() *cobra.Command {
 	} {
 		root.AddCommand(c)
 	}
+	root.SetFlagErrorFunc(nearFlag)
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	return root
 }
@@ -108,6 +111,48 @@ func knownCommand(root *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
+// flagsOnly refuses arguments, and says which flag one may have been meant for.
+func flagsOnly(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if cmd.HasSubCommands() {
+		return fmt.Errorf("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	for _, flag := range []string{"test", "job-id", "run-id"} {
+		_, err := uuid.Parse(args[0])
+		if cmd.Flags().Lookup(flag) != nil && (err == nil) == (flag != "test") {
+			return fmt.Errorf("%q takes flags only: did you mean --%s=%s?", cmd.CommandPath(), flag, args[0])
+		}
+	}
+	return fmt.Errorf("%q takes flags only, not %q", cmd.CommandPath(), args[0])
+}
+
+// oneArgument is for commands whose one argument Use names.
+func oneArgument(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 {
+		return nil
+	}
+	_, name, _ := strings.Cut(cmd.Use, " ")
+	return fmt.Errorf("%s takes one %s, and %d are given", cmd.CommandPath(), name, len(args))
+}
+
+// nearFlag adds to the error of a flag that is not known which one may have been meant.
+func nearFlag(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok || unknown.GetSpecifiedShortnames() != "" {
+		return err
+	}
+	near := &cobra.Command{Use: "flags", SuggestionsMinimumDistance: 2} // cobra compares the names of commands
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		near.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+	})
+	if names := near.SuggestionsFor(unknown.GetSpecifiedName()); len(names) > 0 {
+		return fmt.Errorf("%w: did you mean --%s?", err, strings.Join(names, " or --"))
+	}
+	return err
+}
+
 // completeWords lets the shell complete a flag's value.
 func completeWords[T ~string](cmd *cobra.Command, flag string, words ...T) {
 	choices := make([]cobra.Completion, len(words))
@@ -122,7 +167,7 @@ func completeWords[T ~string](cmd *cobra.Command, flag string, words ...T) {
 // command fills in what all commands share: no arguments besides flags, and errors that are known as ours.
 func command(cmd *cobra.Command, run func(ctx context.Context) error) *cobra.Command {
 	if cmd.Args == nil {
-		cmd.Args = cobra.NoArgs
+		cmd.Args = flagsOnly
 	}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := run(cmd.Context()); err != nil {

@@ -31,6 +31,8 @@ type connection struct {
 	env   string // QGJOB_URL; not the flag's default, because help must not show what it may hold
 	token string
 	http  *http.Client // nil: the one that all clients share
+
+	ephemeral bool // the server ends with this command: nobody can ask it later
 }
 
 func (p *program) connectionFlags(flags *pflag.FlagSet, c *connection) {

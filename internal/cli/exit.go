@@ -30,10 +30,10 @@ var exitCodes = []struct {
 	{exitPassed, "success; with --wait: every test was executed and passed"},
 	{exitTestFailed, "a test failed; a worker: a job failed for the third time"},
 	{exitUsage, "the command line or the request is wrong"},
-	{exitNoTestMatched, "no test was executed: none matched, or all are skipped"},
-	{exitNoDevice, "no device can ever match"},
+	{exitNoTestMatched, "no test counted: none matched, or all are skipped or quarantined"},
+	{exitNoDevice, "no known device can run it"},
 	{exitCanceled, "canceled"},
-	{exitInfrastructure, "infrastructure: server, worker, device or network"},
+	{exitInfrastructure, "infrastructure (server, worker, device, network), the token, a project or build that cannot run, or a report that cannot be written: the message says which"},
 	{exitNotFinished, "waited too long: the wait ended and the job goes on, or no device took it within --queue-timeout"},
 }
 

@@ -37,7 +37,7 @@ func (p *program) holdCommands() []*cobra.Command {
 			Long: h.short + `. A job that runs on it ends as usual. Its worker hears of it within ten seconds. It takes work again
 when the time is over, or after qgjob devices release.` + h.long,
 			Example: "  qgjob devices " + string(h.kind) + " R58M12ABCDE\n  qgjob devices " + string(h.kind) + " R58M12ABCDE --for=30m --reason='new battery'",
-			Args:    cobra.ExactArgs(1),
+			Args:    oneArgument,
 		}
 		f := cmd.Flags()
 		f.StringVar(&o.reason, "reason", "", "`text` that others see")
@@ -55,7 +55,7 @@ when the time is over, or after qgjob devices release.` + h.long,
 		Use:     "release DEVICE",
 		Short:   "Let a device that is held or in quarantine take work again",
 		Example: "  qgjob devices release R58M12ABCDE",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument,
 	}
 	p.connectionFlags(release.Flags(), &o)
 	return append(commands, command(release, func(ctx context.Context) error {

@@ -27,7 +27,7 @@ func (p *program) phoneCommand() *cobra.Command {
 	var o phoneOptions
 	cmd := &cobra.Command{
 		Use:   "phone",
-		Short: "Simulate an Android phone",
+		Short: "Simulate a phone, a Mac with iPhones, BrowserStack or an Android SDK; make apps for them",
 		Long: `Phone runs a simulated Android phone until it is interrupted. adb connects to it as to a phone in the
 network, and Appium and AppWright drive it as they drive a phone. Its control address tells what was done
 to it (GET /ledger, /state, /screenshot.png) and breaks it on demand (PUT /fault).`,
@@ -121,7 +121,7 @@ func (p *program) phoneAPKCommand() *cobra.Command {
 		Short:   "Build an APK for simulated phones from the description of an app",
 		Long:    "Apk builds an APK that simulated phones install and run. The same description gives the same bytes.",
 		Example: "  qgjob phone apk app.json -o app.apk",
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument,
 	}
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`file` to write (required)")
 	cmd.ValidArgsFunction = cobra.FixedCompletions([]cobra.Completion{"json"}, cobra.ShellCompDirectiveFilterFileExt)

@@ -28,7 +28,7 @@ ones. What was done to a device is told at its control address.`,
 		Example: `  qgjob phone mac /tmp/mac --iphones=1 --simulators=2
   PATH=/tmp/mac/bin:$PATH qgjob worker --ios-team=ABCDE12345
   qgjob phone ipa app.json -o app.ipa`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.phones, "iphones", 1, "`number` of iPhones")
@@ -109,7 +109,7 @@ func (p *program) phoneIPACommand() *cobra.Command {
 		Long:  "Ipa builds an app that the devices of a simulated Mac install and run. The same description gives the same bytes.",
 		Example: `  qgjob phone ipa app.json -o app.ipa
   qgjob phone ipa app.json --simulator -o app.zip`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 	}
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "`file` to write (required)")
 	cmd.Flags().BoolVar(&o.simulator, "simulator", false, "an app for simulators, zipped")

@@ -19,7 +19,7 @@ func (p *program) phoneSDKCommand() *cobra.Command {
 files and output. What they start are simulated phones. AVDs are kept where ANDROID_AVD_HOME says.`,
 		Example: `  qgjob phone sdk /tmp/sdk
   ANDROID_HOME=/tmp/sdk ANDROID_AVD_HOME=/tmp/sdk/avd qgjob worker --emulators=2`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument,
 	}
 	return command(cmd, func(context.Context) error {
 		dir, err := filepath.Abs(cmd.Flags().Arg(0))

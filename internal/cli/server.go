@@ -52,7 +52,7 @@ file with one token a line, and behind it what it opens:
   91ab…  org=acme     what a client of acme submits, sees and changes
   c3d4…  worker       what a worker needs: its jobs, of any organization, with their secrets`,
 		Example: `  qgjob server
-  qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/tokens
+  qgjob server --listen=0.0.0.0:8000 --token-file=/etc/qgjob/token
   qgjob server --database-url=postgres://qgjob@db.example.com/qgjob`,
 	}
 	o.flags(p, cmd.Flags())

@@ -193,7 +193,7 @@ func (p *program) printJob(d api.JobDetail, now time.Time) error {
 	}
 	printAttempts(out, d.AttemptList, now, word)
 	if d.State == qgjob.Failed {
-		fmt.Fprintf(out, "\n%s\n", strings.Join(failures(d)[1:], "\n"))
+		fmt.Fprintf(out, "\n%s\n", strings.Join(append(failures(d)[1:], logOf(d.ID)), "\n"))
 	}
 	return nil
 }

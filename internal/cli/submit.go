@@ -54,6 +54,8 @@ type submitOptions struct {
 	targets      []qgjob.Target
 	requirements []string
 	projectRoot  string // the project to pack; "" for none
+
+	local *localRun // nil: the tests run on a server's devices
 }
 
 // priority is the value of --priority: an integer from 0, the most urgent, to 1000.
@@ -131,7 +133,7 @@ func (o *submitOptions) flags(p *program, cmd *cobra.Command) {
 	f.Float64Var(&o.maxCost, "max-cost", 0, "what --deadline may cost, in the unit of the workers' price of a minute (default: as the organization's budget has it)")
 	f.BoolVar(&o.cancelPrevious, "cancel-previous", false, "cancel what is left of the branch's older runs of this workflow; needs a CI that tells the branch, or QGJOB_BRANCH")
 	f.DurationVar(&o.waitTimeout, "wait-timeout", defaultWait, "how long to wait for the verdict; the jobs go on after it")
-	f.StringVar(&o.app, "app", "", "build to test, an APK `file` (default: the app version's newest build, or the one that the config names)")
+	f.StringVar(&o.app, "app", "", "build to test, a `file`: an APK, an IPA, or a simulator's .app, zipped (default: the app version's newest build, or the one that the config names)")
 	f.BoolVar(&o.bundle, "bundle", false, "pack the test project (the default in a project's directory)")
 	f.BoolVar(&o.noBundle, "no-bundle", false, "pack nothing: the jobs run in the worker's own project directory")
 	f.StringVar(&o.projectDir, "project-dir", "", "`directory` of the test project (default: the current one)")
@@ -307,6 +309,11 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 	if err := o.checkServer(stopped); err != nil {
 		return err
 	}
+	if o.local != nil {
+		if err := o.local.awaitDevices(stopped, p, &o.connection); err != nil {
+			return err
+		}
+	}
 	if err := files.upload(stopped, o.client(reachTime), request); err != nil {
 		return o.explain(err)
 	}
@@ -330,7 +337,7 @@ func (o *submitOptions) run(ctx context.Context, p *program) error {
 		s = all
 	}
 	w := p.newWaiting(&o.connection, s, o.waitTimeout, o.json)
-	w.cancels, w.early, w.reports = true, signal, &o.reports
+	w.cancels, w.early, w.reports, w.local = true, signal, &o.reports, o.local
 	verdict := w.run(ctx)
 	if o.github.on {
 		o.github.report(context.WithoutCancel(ctx), run.ID)
@@ -474,6 +481,8 @@ func (o *submitOptions) submit(ctx, stopped context.Context, request api.SubmitR
 		return run, exitf(exitInfrastructure, "the server answered the submit of %d jobs with %d jobs", len(request.Jobs), len(run.Jobs))
 	case qgjob.ErrorCode(err) == qgjob.CodeConflict && o.keyGiven:
 		return run, exitf(exitUsage, "--idempotency-key %q was used for another submit within seven days (%v): use a new key, or submit the same again", o.idempotencyKey, err)
+	case qgjob.ErrorCode(err) == qgjob.CodeUnmatched && o.local != nil:
+		return run, exitf(exitNoDevice, "%v\nWith --local the devices are this host's: connect or start one that fits, or ask for less.", err)
 	case qgjob.ErrorCode(err) == qgjob.CodeUnavailable || sending.Err() != nil:
 		return run, exitf(exitInfrastructure, "it is not known whether the job was submitted: %v\n"+
 			"Submit again with --idempotency-key=%s: if it was, that names the same job.", err, request.IdempotencyKey)

@@ -26,7 +26,9 @@ func because(cause qgjob.Cause, message string) string {
 func oneLine(s string) string { return strings.Join(strings.Fields(printable(s)), " ") }
 
 // verdict prints how a job ended: the contract's sentence on stdout, what helps to mend it on stderr.
-func (s *screen) verdict(d api.JobDetail) {
+// Ephemeral says that its server ends with the command: nobody can ask for the log later.
+func (s *screen) verdict(d api.JobDetail, ephemeral bool) {
+	log := !ephemeral && d.Attempts > 0
 	switch d.State {
 	case qgjob.Passed:
 		if d.Cause == qgjob.CauseAllTestsQuarantined {
@@ -43,6 +45,12 @@ func (s *screen) verdict(d api.JobDetail) {
 	case qgjob.Failed:
 		s.line("Sorry! Test failed.")
 		s.note("%s", strings.Join(failures(d), "\n"))
+		if advice := d.Cause.Advice(); advice != "" && d.Cause != qgjob.CauseTestFailed { // its error says it
+			s.note("What to do: %s.", advice)
+		}
+		if log {
+			s.note("%s", logOf(d.ID))
+		}
 	case qgjob.Canceled:
 		s.line("Sorry! Job canceled: " + because(d.Cause, d.Message) + ".")
 	default:
@@ -51,8 +59,8 @@ func (s *screen) verdict(d api.JobDetail) {
 			line += " (" + advice + ")"
 		}
 		s.line(line)
-		if d.Attempts > 0 {
-			s.note("Log: qgjob logs --job-id=%s", d.ID)
+		if log {
+			s.note("%s", logOf(d.ID))
 		}
 	}
 }
@@ -68,8 +76,11 @@ func failures(d api.JobDetail) []string {
 			lines = append(lines, failedTest(t)...)
 		}
 	}
-	return append(lines, "Log: qgjob logs --job-id="+d.ID)
+	return lines
 }
+
+// logOf says how to read a job's log.
+func logOf(jobID string) string { return "Log: qgjob logs --job-id=" + jobID }
 
 // failedTest shows a test that did not pass: title, place, and the start of its error.
 func failedTest(t qgjob.TestResult) []string {

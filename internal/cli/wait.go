@@ -48,6 +48,7 @@ type waiting struct {
 	cancels bool      // an interrupt cancels the subject; otherwise it only ends the wait
 	early   os.Signal // a signal that came before the wait, nil for none
 	reports *reportOptions
+	local   *localRun // nil: of a server that stays
 
 	screen  *screen
 	started time.Time
@@ -76,6 +77,9 @@ func (p *program) newWaiting(conn *connection, s subject, limit time.Duration, j
 func (w *waiting) run(ctx context.Context) error {
 	err := w.wait(ctx)
 	_, _, runID := w.subject.names()
+	if w.local != nil {
+		w.local.keep(context.WithoutCancel(ctx), w.p, w.conn, runID)
+	}
 	return w.reports.write(context.WithoutCancel(ctx), w.p, w.conn, runID, err)
 }
 
@@ -91,6 +95,10 @@ func (w *waiting) wait(ctx context.Context) error {
 	w.loops.Go(func() { watched <- w.watch(ctx, allNews) })
 	healths := make(chan healthReport)
 	w.loops.Go(func() { w.watchHealth(ctx, healths) })
+	var notes <-chan string
+	if w.local != nil {
+		notes = w.local.notes
+	}
 	w.keyboard = newKeyboard(w.p.stdin)
 	defer w.keyboard.close()
 
@@ -111,6 +119,8 @@ func (w *waiting) wait(ctx context.Context) error {
 			}
 		case err := <-watched:
 			return w.watchFailed(err)
+		case note := <-notes:
+			w.screen.note("%s", note)
 		case h := <-healths:
 			if err := w.takeHealth(h, time.Now()); err != nil {
 				return err
@@ -125,6 +135,9 @@ func (w *waiting) wait(ctx context.Context) error {
 			}
 		case err := <-w.cancelAnswers:
 			if err != nil {
+				if w.conn.ephemeral {
+					return exitf(exitInfrastructure, "%s could not be canceled and ends with this command: %v", w.name(), err)
+				}
 				return exitf(exitInfrastructure, "%s could not be canceled and goes on: %v\nTry again with: qgjob cancel %s", w.name(), err, w.flag())
 			}
 		case <-w.canceling:
@@ -168,6 +181,8 @@ func (w *waiting) watchFailed(err error) error {
 	switch {
 	case err == nil:
 		return exitf(exitInfrastructure, "the events of %s ended without a verdict", name)
+	case unreachable(err) && w.conn.ephemeral:
+		return exitf(exitInfrastructure, "the run's server does not answer any more: %v", err)
 	case unreachable(err):
 		return exitf(exitInfrastructure, "the server was lost for more than %s: %v\nThe %s goes on with the server. Follow it with: qgjob status %s --wait", roughly(lostTime), err, name, w.flag())
 	case qgjob.ErrorCode(err) == qgjob.CodeNotFound:
@@ -192,6 +207,10 @@ func (w *waiting) draw() {
 // stopWaiting leaves the subject alone and says how to come back to it.
 func (w *waiting) stopWaiting(why string) error {
 	state, _ := w.subject.now()
+	if w.conn.ephemeral {
+		w.screen.note("%s %s is %s and ends with this command.", why, capitalized(w.name()), state)
+		return exitWith(exitNotFinished)
+	}
 	w.screen.note("%s %s is %s and goes on.", why, capitalized(w.name()), state)
 	w.screen.note("Follow it with: qgjob status %s --wait", w.flag())
 	return exitWith(exitNotFinished)
@@ -205,7 +224,7 @@ func (w *waiting) interrupt(ctx context.Context, sig os.Signal) error {
 	case w.canceling != nil:
 		w.screen.note("The cancel of %s was requested.", w.name())
 		return exitWith(exitCanceled)
-	case sig == os.Interrupt && !w.asking && w.p.interactive():
+	case sig == os.Interrupt && !w.asking && !w.conn.ephemeral && w.p.interactive():
 		w.asking = true
 		w.screen.note("Cancel %s? [y] cancel it, [n] leave it running and stop waiting, [Enter] go on waiting. Ctrl-C again cancels it.", w.name())
 		w.keyboard.start(&w.loops)

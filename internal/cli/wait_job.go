@@ -88,6 +88,6 @@ func (j *waitedJob) finish(ctx context.Context, w *waiting) error {
 		detail.Job = j.job
 		detail.State, detail.Cause, detail.Message = j.last.State, j.last.Cause, j.last.Message
 	}
-	w.screen.verdict(detail)
+	w.screen.verdict(detail, w.conn.ephemeral)
 	return exitWith(code)
 }

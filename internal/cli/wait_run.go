@@ -134,7 +134,9 @@ func readReport(ctx context.Context, conn *connection, runID string, patience ti
 		return nil, conn.explain(err)
 	}
 	full := report.New(answer.Run, answer.Attempts)
-	full.Server = conn.url
+	if !conn.ephemeral {
+		full.Server = conn.url
+	}
 	return full, nil
 }
 
@@ -171,8 +173,8 @@ func (p *program) printRun(r *report.Report) error {
 				fmt.Fprintf(p.stderr, "%s\n%s\n", jobName(j.Job), strings.Join(failedTest(last), "\n"))
 			}
 		}
-		if j.State != qgjob.Passed && j.Attempts > 0 {
-			fmt.Fprintf(p.stderr, "Log: qgjob logs --job-id=%s\n", j.ID)
+		if j.State != qgjob.Passed && j.Attempts > 0 && r.Server != "" {
+			fmt.Fprintln(p.stderr, logOf(j.ID))
 		}
 	}
 	return nil
@@ -208,7 +210,7 @@ func (s *screen) runVerdict(r *report.Report) {
 		return
 	}
 	s.line("Sorry! Run " + string(r.Run.State) + ".")
-	if r.Run.State.IsVerdict() {
+	if r.Run.State.IsVerdict() && r.Server != "" {
 		s.note("Run what did not pass again with: qgjob retry --failed --run-id=%s", r.Run.ID)
 	}
 }

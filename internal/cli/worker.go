@@ -14,6 +14,7 @@ import (
 	"qgjob/internal/agent"
 	"qgjob/internal/device"
 	"qgjob/internal/device/android"
+	"qgjob/internal/device/appium"
 )
 
 type workerOptions struct {
@@ -71,7 +72,7 @@ Jobs that came without a bundle run in the test project of the current directory
 	f.Float64Var(&o.minFree, "min-free", 2, "`GB` of free disk space below which no job is taken")
 	f.DurationVar(&o.healthEvery, "health-every", time.Hour, "check a phone or emulator that had nothing to do for so long; 0 for never")
 	f.DurationVar(&o.limits.Setup, "setup-timeout", 10*time.Minute, "limit of an attempt's setup: packages, install, Appium")
-	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included")
+	f.DurationVar(&o.limits.Test, "test-timeout", 5*time.Minute, "limit of one test, its session included; it outweighs the config's timeout, and test.setTimeout in a spec outweighs it")
 	f.DurationVar(&o.limits.Silence, "silence-timeout", 10*time.Minute, "limit of the time in which a run prints nothing and asks nothing of its device")
 	f.DurationVar(&o.limits.Deadline, "run-timeout", 30*time.Minute, "limit of a spec's run as a whole")
 	p.connectionFlags(f, &o.connection)
@@ -132,6 +133,9 @@ func (o *workerOptions) agent(ctx context.Context, p *program, adbPort int) (age
 	cache, err := p.cacheDir()
 	if err != nil {
 		return agent.Options{}, err
+	}
+	if err := appium.CheckHost(ctx); err != nil { // it may be mended while the worker runs
+		log.Warn("tests cannot run on this host", "error", err)
 	}
 	iosSerials, serials := splitSerials(o.serials)
 	var drivers []device.Driver

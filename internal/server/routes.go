@@ -122,7 +122,7 @@ func (s *Server) fileRoutes(a huma.API) {
 	handle(s, a, clients, operation("builds", http.MethodGet, "/v1/builds", tagFiles, "List an app version's builds, newest first", ""), s.builds)
 	handle(s, a, clients, operation("hasBuild", http.MethodHead, builds, tagFiles, "Ask whether an app version has a build", ""), s.hasBuild)
 	handle(s, a, clients|workers, download("build", builds, "Download a build"), s.buildFile)
-	handle(s, a, clients, upload("uploadBuild", builds, "Upload a build", "An APK. Stored when its SHA-256 is the path's and it can be read."), s.uploadBuild)
+	handle(s, a, clients, upload("uploadBuild", builds, "Upload a build", "An APK, an IPA or a simulator's .app, zipped. Stored when its SHA-256 is the path's and it can be read."), s.uploadBuild)
 }
 
 func (s *Server) workerRoutes(a huma.API) {

@@ -142,9 +142,9 @@ func (in *Install) make(ctx context.Context, dir string, log *slog.Logger) error
 }
 
 func (in *Install) download(ctx context.Context, dir string) error {
-	npm, err := exec.LookPath("npm")
+	npm, err := findNPM()
 	if err != nil {
-		return device.Failf(qgjob.CauseHostFailed, "npm is not on the PATH: install Node.js %d or newer with npm: %w", oldestNode, err)
+		return err
 	}
 	// Under the lock nobody else is installing: what is there was interrupted.
 	leftovers, err := filepath.Glob(filepath.Join(dir, "installing-*"))
@@ -192,6 +192,23 @@ func (in *Install) register(ctx context.Context) error {
 func (e Edition) fingerprint() string {
 	sum := sha256.Sum256(append(e.file("package.json"), e.file("package-lock.json")...))
 	return hex.EncodeToString(sum[:4])
+}
+
+// CheckHost says what this host lacks to run Appium and tests: Node.js, new enough, and npm.
+func CheckHost(ctx context.Context) error {
+	if _, err := findNode(ctx); err != nil {
+		return err
+	}
+	_, err := findNPM()
+	return err
+}
+
+func findNPM() (string, error) {
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		return "", device.Failf(qgjob.CauseHostFailed, "npm is not on the PATH: install Node.js %d or newer with npm: %w", oldestNode, err)
+	}
+	return npm, nil
 }
 
 func findNode(ctx context.Context) (string, error) {
