@@ -209,7 +209,7 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath, Environment: !sub.Environment.empty(), Video: sub.Video,
 			SubmittedAt: run.SubmittedAt,
 		}}
-		if err := t.move(j, qgjob.Submit, qgjob.Event{}); err != nil {
+		if err := t.move(j, qgjob.Submit); err != nil {
 			return err
 		}
 		t.newJobs = append(t.newJobs, j)
