@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -86,8 +87,12 @@ func TestWithTokensEachRequestNeedsOne(t *testing.T) {
 				t.Errorf("%s without a token: %d", path, a.status)
 			}
 		}
-		if a := r.do(http.MethodGet, "/docs/../v1/queue", ""); a.status == http.StatusOK {
-			t.Errorf("the way through the documentation is open: %s", a.body)
+		for _, path := range []string{"/docs/../v1/queue", "/docs/%2e%2e/v1/queue", "/docs/..%2fv1/queue", "/docs%2f../v1/queue", "//v1/queue", "/health/../metrics", "/openapi.json/../metrics"} {
+			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead, http.MethodOptions, http.MethodConnect} {
+				if a := r.do(method, path, ""); a.status == http.StatusOK {
+					t.Errorf("the way through the documentation is open: %s %s: %s", method, path, a.body)
+				}
+			}
 		}
 	}
 	r.Token = "wrong"
@@ -122,6 +127,13 @@ const (
 func startBound(t *testing.T) *running {
 	t.Helper()
 	return start(t, tokensOf(t, operatorToken, acmeToken+" org=acme", workerToken+"\tworker")...)
+}
+
+// as is a client with another token.
+func (r *running) as(token string) *api.Client {
+	c := *r.Client
+	c.Token = token
+	return &c
 }
 
 // TestATokenOpensWhatItsLineSays asks for every operation with every kind of token.
@@ -176,8 +188,7 @@ func TestATokenOpensWhatItsLineSays(t *testing.T) {
 // Two organizations, a worker and an operator: each sees its own.
 func TestAnOrganizationSeesNothingOfAnother(t *testing.T) {
 	r := startBound(t)
-	as := func(token string) *api.Client { c := *r.Client; c.Token = token; return &c }
-	operator, acme, worker := as(operatorToken), as(acmeToken), as(workerToken)
+	operator, acme, worker := r.as(operatorToken), r.as(acmeToken), r.as(workerToken)
 	submit := func(c *api.Client, org string) (qgjob.Run, error) {
 		return c.Submit(t.Context(), api.SubmitRequest{OrgID: org, AppVersionID: org + "-v1", Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}, AllowUnmatched: true})
 	}
@@ -253,6 +264,38 @@ func TestAnOrganizationSeesNothingOfAnother(t *testing.T) {
 		if code := qgjob.ErrorCode(err); code != qgjob.CodeUnauthorized && code != qgjob.CodeNotFound {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// Why a device is in quarantine quotes how an attempt ended, which may be of any organization.
+func TestAQuarantinesReasonIsNotForOneOrganization(t *testing.T) {
+	r := startBound(t)
+	operator, acme, worker := r.as(operatorToken), r.as(acmeToken), r.as(workerToken)
+	if _, err := worker.Register(t.Context(), newUUID(), api.RegisterRequest{Host: "h", Devices: phones("p1", "p2")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.HoldDevice(t.Context(), "p1", api.HoldRequest{Kind: qgjob.HoldQuarantine, Reason: "4 attempts in a row failed on it; the last one: install_refused (com.zeta.secret)"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.HoldDevice(t.Context(), "p2", api.HoldRequest{Kind: qgjob.HoldMaintain, Reason: "new battery"}); err != nil {
+		t.Fatal(err)
+	}
+	see := func(c *api.Client) string {
+		devices, err := c.Devices(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(devices)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if got := see(acme); strings.Contains(got, "com.zeta.secret") || !strings.Contains(got, "in quarantine") || !strings.Contains(got, "new battery") {
+		t.Errorf("acme sees %s", got)
+	}
+	if got := see(operator); !strings.Contains(got, "com.zeta.secret") {
+		t.Errorf("the operator sees %s", got)
 	}
 }
 
