@@ -299,6 +299,19 @@ func TestAQuarantinesReasonIsNotForOneOrganization(t *testing.T) {
 	}
 }
 
+// Who knows a worker's id can speak for it: nobody else is told it.
+func TestAWorkerIsNotToldTheIDOfAnother(t *testing.T) {
+	r := startBound(t)
+	w := (&running{Client: r.as(workerToken), t: t}).newWorker("p1")
+	answer, err := w.Register(t.Context(), newUUID(), api.RegisterRequest{Host: "h", Devices: phones("p1")})
+	if err != nil || len(answer.Refused) != 1 {
+		t.Fatalf("registered: %+v, %v", answer, err)
+	}
+	if got := answer.Refused[0].Message; strings.Contains(got, w.id) || !strings.Contains(got, w.id[:8]) || !strings.Contains(got, "on desk") {
+		t.Errorf("it says: %s", got)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestTokenFilesThatCannotBeUsed(t *testing.T) {
