@@ -15,6 +15,7 @@ import (
 
 	"qgjob"
 	"qgjob/internal/api"
+	"qgjob/internal/phonesim"
 	"qgjob/internal/server"
 )
 
@@ -296,6 +297,68 @@ func TestAQuarantinesReasonIsNotForOneOrganization(t *testing.T) {
 	}
 	if got := see(operator); !strings.Contains(got, "com.zeta.secret") {
 		t.Errorf("the operator sees %s", got)
+	}
+}
+
+// A worker reads the files of the jobs that it has, while it has them.
+func TestAWorkersTokenReadsTheFilesOfItsLeases(t *testing.T) {
+	r := startBound(t)
+	operator, worker := r.as(operatorToken), r.as(workerToken)
+	apk, err := phonesim.BuildAPK(phonesim.App{Package: "com.example.shop", VersionCode: 7, VersionName: "1.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, build, other := fileOf("zeta's tests"), fileOf(string(apk)), fileOf("tests of a run that has ended, or never was")
+	for _, f := range []api.File{bundle, other} {
+		if _, err := operator.UploadBundle(t.Context(), "zeta", f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := operator.UploadBuild(t.Context(), "zeta", "v1", build); err != nil {
+		t.Fatal(err)
+	}
+	_, err = operator.Submit(t.Context(), api.SubmitRequest{
+		OrgID: "zeta", AppVersionID: "v1", BundleSHA256: bundle.SHA256, BuildSHA256: build.SHA256, Jobs: []api.JobSpec{{TestPath: "a.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&running{Client: worker, t: t}).newWorker("p1")
+	lease := w.take("p1").Lease
+	read := func(c *api.Client, org, sha256, token string) qgjob.Code {
+		t.Helper()
+		body, err := c.Bundle(t.Context(), org, sha256, token)
+		if sha256 == build.SHA256 {
+			body, err = c.Build(t.Context(), org, "v1", sha256, token)
+		}
+		if err == nil {
+			_ = body.Close()
+		}
+		return qgjob.ErrorCode(err)
+	}
+	for _, c := range []struct {
+		name, org, sha256, token string
+		want                     qgjob.Code
+	}{
+		{"the bundle of its job", "zeta", bundle.SHA256, lease.Token, ""},
+		{"the build of its job", "zeta", build.SHA256, lease.Token, ""},
+		{"the bundle without the lease", "zeta", bundle.SHA256, "", qgjob.CodeLeaseLost},
+		{"the build without the lease", "zeta", build.SHA256, "", qgjob.CodeLeaseLost},
+		{"with a lease that is none", "zeta", bundle.SHA256, "1.aaaa", qgjob.CodeLeaseLost},
+		{"a bundle of another run", "zeta", other.SHA256, lease.Token, qgjob.CodeLeaseLost},
+		{"a bundle that is not there", "zeta", strings.Repeat("a", 64), lease.Token, qgjob.CodeLeaseLost},
+		{"a bundle of another organization", "acme", bundle.SHA256, lease.Token, qgjob.CodeLeaseLost},
+	} {
+		if got := read(worker, c.org, c.sha256, c.token); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if got := read(operator, "zeta", other.SHA256, ""); got != "" {
+		t.Errorf("an operator's: %s", got)
+	}
+	w.report(lease, passed)
+	if got := read(worker, "zeta", bundle.SHA256, lease.Token); got != qgjob.CodeLeaseLost {
+		t.Errorf("after its end: %q", got)
 	}
 }
 
