@@ -377,11 +377,24 @@ func TestAWorkerIsNotToldTheIDOfAnother(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+// What editors put around lines changes nothing of what a token opens.
+func TestATokenFileFromAnyEditor(t *testing.T) {
+	tokens := tokensOf(t, operatorToken+"\r", "\r", acmeToken+" \t org=acme \r", "  # "+strings.Repeat("x", 1000)+"\r", workerToken+"\tworker\r")
+	r := start(t, tokens...)
+	for token, want := range map[string]string{operatorToken: "", acmeToken: "belongs to organization acme", workerToken: "is a worker's"} {
+		err := r.as(token).SetOrganization(t.Context(), "acme", api.Organization{Weight: 2})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestTokenFilesThatCannotBeUsed(t *testing.T) {
 	const token = "0123456789abcdef0123456789abcdef"
 	for _, file := range []string{
 		"", "\n# nothing\n", "short\n", "0123456789abcdef 0123456789abcdef\n",
 		token + " admin\n", token + " org=\n", token + " org=a/b\n", token + " worker org=acme\n", token + "\n" + token + " worker\n",
+		"\ufeff" + token + "\n", token + "\u200b\n", "org=a-name-as-long-as-a-token-itself\n",
 	} {
 		_, err := server.ParseTokens(strings.NewReader(file))
 		if qgjob.ErrorCode(err) != qgjob.CodeInvalid || strings.Contains(err.Error(), token) {
