@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -372,6 +373,106 @@ func TestAWorkerIsNotToldTheIDOfAnother(t *testing.T) {
 	}
 	if got := answer.Refused[0].Message; strings.Contains(got, w.id) || !strings.Contains(got, w.id[:8]) || !strings.Contains(got, "on desk") {
 		t.Errorf("it says: %s", got)
+	}
+}
+
+// Whoever names what another organization has is answered as if there were nothing.
+func TestWhatAnotherOrganizationHasCannotBeGuessed(t *testing.T) {
+	r := startBound(t)
+	zeta, acme := r.as(operatorToken), r.as(acmeToken)
+	ctx := t.Context()
+	apk, err := phonesim.BuildAPK(phonesim.App{Package: "com.example.shop", VersionCode: 7, VersionName: "1.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, build, artifact := fileOf("zeta's tests"), fileOf(string(apk)), fileOf("zeta's video")
+	hook, err := zeta.AddWebhook(ctx, api.WebhookRequest{OrgID: "zeta", URL: "https://hooks.example/zeta"})
+	if err = errors.Join(err,
+		second(zeta.UploadBundle(ctx, "zeta", bundle)), second(zeta.UploadBuild(ctx, "zeta", "v1", build)),
+		zeta.Quarantine(ctx, api.QuarantineRequest{OrgID: "zeta", TestPath: "a.spec.js", Title: "buys", Reason: "r"}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	ci := &qgjob.CI{Repository: "r", Branch: "main", Workflow: "w"}
+	run, err := zeta.Submit(ctx, api.SubmitRequest{
+		OrgID: "zeta", AppVersionID: "v1", BundleSHA256: bundle.SHA256, BuildSHA256: build.SHA256, IdempotencyKey: "k", CI: ci, AllowUnmatched: true,
+		Jobs: []api.JobSpec{{TestPath: "a.spec.js"}, {TestPath: "b.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&running{Client: r.as(workerToken), t: t}).newWorker("p1")
+	a := w.take("p1")
+	if err := errors.Join(second(w.AppendLog(ctx, a.Lease, 0, []byte("zeta's log"))), second(w.AddArtifact(ctx, a.Lease, "video.webm", artifact))); err != nil {
+		t.Fatal(err)
+	}
+	noHash, none := strings.Repeat("a", 64), newUUID()
+
+	// The same question about what zeta has and about what nobody has is answered alike.
+	job := a.Job.ID
+	for _, q := range []struct{ method, path, body, theirs, nobodys string }{
+		{"GET", "/v1/runs/ID", "", run.ID, none},
+		{"GET", "/v1/runs/ID/report", "", run.ID, none},
+		{"GET", "/v1/runs/ID/events", "", run.ID, none},
+		{"POST", "/v1/runs/ID/cancel", "", run.ID, none},
+		{"POST", "/v1/runs/ID/retry", "{}", run.ID, none},
+		{"GET", "/v1/jobs/ID", "", job, none},
+		{"GET", "/v1/jobs/ID/events", "", job, none},
+		{"GET", "/v1/jobs/ID/log", "", job, none},
+		{"GET", "/v1/jobs/ID/explanation", "", job, none},
+		{"POST", "/v1/jobs/ID/cancel", "", job, none},
+		{"GET", "/v1/jobs/ID/artifacts", "", job, none},
+		{"GET", "/v1/jobs/ID/artifacts/1/video.webm", "", job, none},
+		{"GET", "/v1/jobs?run_id=ID", "", run.ID, none},
+		{"GET", "/v1/jobs?cursor=ID", "", job, none},
+		{"GET", "/v1/export/workload?since=2020-01-01T00:00:00Z&cursor=ID", "", job, none},
+		{"DELETE", "/v1/webhooks/ID", "", hook.ID, none},
+		{"GET", "/v1/webhooks/ID/deliveries", "", hook.ID, none},
+		{"GET", "/v1/bundles/ID?org_id=acme", "", bundle.SHA256, noHash},
+		{"HEAD", "/v1/bundles/ID?org_id=acme", "", bundle.SHA256, noHash},
+		{"GET", "/v1/builds/ID?org_id=acme&app_version_id=v1", "", build.SHA256, noHash},
+		{"HEAD", "/v1/builds/ID?org_id=acme&app_version_id=v1", "", build.SHA256, noHash},
+		{"GET", "/v1/bundles/ID?org_id=zeta", "", bundle.SHA256, noHash},
+		{"GET", "/v1/builds/ID?org_id=zeta&app_version_id=v1", "", build.SHA256, noHash},
+		{"GET", "/v1/bundles/ID?org_id=acme&org_id=zeta", "", bundle.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","app_version_id":"v1","bundle_sha256":"ID","jobs":[{"test_path":"a.spec.js"}]}`, bundle.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","app_version_id":"v1","build_sha256":"ID","jobs":[{"test_path":"a.spec.js"}]}`, build.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","org_id":"ID","app_version_id":"v1","jobs":[{"test_path":"a.spec.js"}]}`, "zeta", "nobody"},
+		{"GET", "/v1/organizations/ID", "", "zeta", "nobody"},
+		{"GET", "/v1/flaky?org_id=ID", "", "zeta", "nobody"},
+		{"GET", "/v1/webhooks?org_id=ID", "", "zeta", "nobody"},
+		{"GET", "/v1/builds?org_id=ID&app_version_id=v1", "", "zeta", "nobody"},
+		{"GET", "/v1/builds?org_id=acme&app_version_id=ID", "", "v1", "v0"},
+		{"POST", "/v1/quarantine/release", `{"org_id":"acme","test_path":"ID","title":"buys"}`, "a.spec.js", "c.spec.js"},
+		{"POST", "/v1/quarantine/release", `{"org_id":"ID","test_path":"a.spec.js","title":"buys"}`, "zeta", "nobody"},
+	} {
+		ask := func(id string) string {
+			got := r.do(q.method, strings.ReplaceAll(q.path, "ID", id), strings.ReplaceAll(q.body, "ID", id), "Authorization", "Bearer "+acmeToken, "Content-Type", "application/json")
+			return fmt.Sprintf("%d %s", got.status, strings.ReplaceAll(got.body, id, "ID"))
+		}
+		if theirs, nobodys := ask(q.theirs), ask(q.nobodys); theirs != nobodys {
+			t.Errorf("%s %s %s: %s, but of what nobody has: %s", q.method, q.path, q.body, theirs, nobodys)
+		}
+	}
+
+	// What acme submits under the same names is its own, and leaves zeta's as it is.
+	ours, err := acme.Submit(ctx, api.SubmitRequest{
+		OrgID: "acme", AppVersionID: "v1", IdempotencyKey: "k", CI: ci, CancelPrevious: true, AllowUnmatched: true, Jobs: []api.JobSpec{{TestPath: "b.spec.js"}},
+	})
+	if err != nil || ours.OrgID != "acme" || ours.PreviousID != "" || ours.Jobs[0].BuildSHA256 != "" {
+		t.Errorf("acme's run is %+v, %v", ours, err)
+	}
+	left, err := zeta.Run(ctx, run.ID)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, j := range left.Jobs {
+		if j.State != qgjob.Running && j.State != qgjob.Queued {
+			t.Errorf("zeta's job is %s", j.State)
+		}
+	}
+	if hooks, err := zeta.Webhooks(ctx, "zeta"); err != nil || len(hooks.Webhooks) != 1 {
+		t.Errorf("zeta's webhooks: %+v, %v", hooks, err)
 	}
 }
 
