@@ -81,9 +81,22 @@ func (s *Server) hasBuild(ctx context.Context, in *buildInput) (*fileOutput, err
 	return s.statFile(ctx, key)
 }
 
-func (s *Server) buildFile(ctx context.Context, in *buildInput) (*streamOutput, error) {
-	key, err := s.known(ctx, in)
+type readBuildInput struct {
+	SHA256       string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID        string `query:"org_id" required:"true" doc:"organization"`
+	AppVersionID string `query:"app_version_id" required:"true" doc:"app version that the build is one of"`
+	Token        string `header:"Qgjob-Lease-Token" maxLength:"128" doc:"of a lease on a job with this build: a worker's token needs it"`
+}
+
+func (s *Server) buildFile(ctx context.Context, in *readBuildInput) (*streamOutput, error) {
+	key, err := buildKey(ctx, in.OrgID, in.AppVersionID, in.SHA256)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.mayRead(ctx, key, in.Token); err != nil {
+		return nil, err
+	}
+	if _, err := s.known(ctx, &buildInput{SHA256: in.SHA256, OrgID: in.OrgID, AppVersionID: in.AppVersionID}); err != nil {
 		return nil, err
 	}
 	return s.sendFile(ctx, key)

@@ -74,6 +74,18 @@ func fileKey(ctx context.Context, org string, kind blob.Kind, sha256 string) (bl
 	return blob.Key{OrgID: org, Kind: kind, SHA256: sha256}, qgjob.CheckSHA256("sha256", sha256)
 }
 
+// mayRead refuses a worker a file that the job of its lease does not need, whether the file is there or not.
+func (s *Server) mayRead(ctx context.Context, key blob.Key, leaseToken string) error {
+	if !principalOf(ctx).Worker {
+		return nil
+	}
+	needed, err := s.store.NeedsFile(ctx, leaseToken, key.OrgID, key.SHA256)
+	if err == nil && !needed {
+		err = qgjob.Errorf(qgjob.CodeLeaseLost, "a worker reads the files of the jobs that it has: no lease on one with %s of organization %s came with the request, or it ended", key.SHA256, key.OrgID)
+	}
+	return err
+}
+
 type fileOutput struct {
 	ContentType string `header:"Content-Type" hidden:"true"`
 	Length      int64  `header:"Content-Length" doc:"in bytes"`
@@ -91,9 +103,18 @@ func (s *Server) hasBundle(ctx context.Context, in *bundleInput) (*fileOutput, e
 	return s.statFile(ctx, key)
 }
 
-func (s *Server) bundleFile(ctx context.Context, in *bundleInput) (*streamOutput, error) {
+type readBundleInput struct {
+	SHA256 string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID  string `query:"org_id" required:"true" doc:"organization"`
+	Token  string `header:"Qgjob-Lease-Token" maxLength:"128" doc:"of a lease on a job with this bundle: a worker's token needs it"`
+}
+
+func (s *Server) bundleFile(ctx context.Context, in *readBundleInput) (*streamOutput, error) {
 	key, err := fileKey(ctx, in.OrgID, blob.Bundle, in.SHA256)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.mayRead(ctx, key, in.Token); err != nil {
 		return nil, err
 	}
 	return s.sendFile(ctx, key)

@@ -19,6 +19,19 @@ func (s *Store) AddBuild(ctx context.Context, b Build) error {
 	})
 }
 
+// NeedsFile says whether a lease that lives is on a job of the organization with this bundle or build.
+func (s *Store) NeedsFile(ctx context.Context, leaseToken, org, sha256 string) (bool, error) {
+	needed := false
+	err := s.query(ctx, func(row scanner) error {
+		needed = true
+		return row.Scan(new(string))
+	}, `
+		select a.id from devices d, attempts a, jobs j, runs r
+		where d.attempt_id <> '' and a.id = d.attempt_id and a.token = $1 and j.seq = a.job_seq and r.seq = j.run_seq
+			and r.org_id = $2 and $3 in (r.bundle_sha256, r.build_sha256)`, leaseToken, org, sha256)
+	return needed, err
+}
+
 // Builds returns the builds of an app version, newest first.
 func (s *Store) Builds(ctx context.Context, org, appVersion string) ([]Build, error) {
 	var builds []Build
