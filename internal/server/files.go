@@ -13,6 +13,7 @@ import (
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/blob"
+	"qgjob/internal/store"
 )
 
 // transferSilence is how long an upload may stand still before it is given up.
@@ -88,7 +89,7 @@ func (s *Server) hasBundle(ctx context.Context, in *bundleInput) (*fileOutput, e
 	if err != nil {
 		return nil, err
 	}
-	return s.statFile(ctx, key)
+	return s.hasUpload(ctx, key)
 }
 
 func (s *Server) bundleFile(ctx context.Context, in *bundleInput) (*streamOutput, error) {
@@ -96,7 +97,7 @@ func (s *Server) bundleFile(ctx context.Context, in *bundleInput) (*streamOutput
 	if err != nil {
 		return nil, err
 	}
-	return s.sendFile(ctx, key)
+	return s.sendUpload(ctx, key)
 }
 
 type uploadBundleInput struct {
@@ -113,19 +114,50 @@ func (s *Server) uploadBundle(ctx context.Context, in *uploadBundleInput) (*stor
 	if err := in.fits("bundle", api.MaxBundleSize); err != nil {
 		return nil, err
 	}
+	up, key, err := s.beginUpload(ctx, key)
+	if err != nil {
+		return nil, err
+	}
 	info, err := s.blobs.Put(ctx, key, in.body, api.MaxBundleSize, nil)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.store.AddBundle(ctx, up); err != nil {
 		return nil, err
 	}
 	return &storedOutput{Body: api.BlobStored{SHA256: key.SHA256, Size: info.Size}}, nil
 }
 
-func (s *Server) statFile(ctx context.Context, key blob.Key) (*fileOutput, error) {
-	info, err := s.blobs.Stat(ctx, key)
+// beginUpload makes a file known that is about to come, and returns the key to store it under.
+func (s *Server) beginUpload(ctx context.Context, key blob.Key) (store.Upload, blob.Key, error) {
+	up, err := s.store.BeginUpload(ctx, key.OrgID, string(key.Kind), key.SHA256)
+	return up, uploadKey(up), err
+}
+
+// uploadKey is where the file of an upload is.
+func uploadKey(up store.Upload) blob.Key {
+	return blob.Key{OrgID: up.OrgID, Kind: blob.Kind(up.Kind), SHA256: up.SHA256, Copy: up.Copy}
+}
+
+// hasUpload describes an upload's file to a client that may be about to name it, which is why it counts as used.
+func (s *Server) hasUpload(ctx context.Context, key blob.Key) (*fileOutput, error) {
+	up, err := s.store.UseUpload(ctx, key.OrgID, string(key.Kind), key.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	info, err := s.blobs.Stat(ctx, uploadKey(up))
 	if err != nil {
 		return nil, err
 	}
 	return &fileOutput{ContentType: "application/octet-stream", Length: info.Size}, nil
+}
+
+func (s *Server) sendUpload(ctx context.Context, key blob.Key) (*streamOutput, error) {
+	up, err := s.store.Upload(ctx, key.OrgID, string(key.Kind), key.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	return s.sendFile(ctx, uploadKey(up))
 }
 
 func (s *Server) sendFile(ctx context.Context, key blob.Key) (*streamOutput, error) {
