@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"time"
@@ -16,8 +18,15 @@ import (
 	"qgjob/internal/store"
 )
 
-// transferSilence is how long an upload may stand still before it is given up.
-const transferSilence = 30 * time.Second
+// Bounds of a transfer, so that nobody keeps a connection and its file open for ever. Tests have less time.
+var (
+	transferSilence = 30 * time.Second // in which something must move
+	transferWindow  = time.Minute      // in which an upload must bring
+	transferLeast   = int64(64 << 10)  // so many bytes
+)
+
+// transferPiece is what a download sends at a time.
+const transferPiece = 256 << 10
 
 // upstream is the body of an upload, not read yet.
 type upstream struct {
@@ -40,17 +49,27 @@ func (u *upstream) fits(what string, limit int64) error {
 	return nil
 }
 
-// patientReader gives up a body that stands still, however long it takes as a whole.
+// patientReader gives up a body that stands still, or trickles, however long it takes as a whole.
 type patientReader struct {
 	r    io.Reader
 	ctrl *http.ResponseController
+
+	since time.Time // begin of a window
+	moved int64     // in the window
 }
 
 func (p *patientReader) Read(b []byte) (int, error) {
+	switch now := time.Now(); {
+	case p.since.IsZero(), now.Sub(p.since) > transferWindow && p.moved >= transferLeast:
+		p.since, p.moved = now, 0
+	case now.Sub(p.since) > transferWindow:
+		return 0, qgjob.Errorf(qgjob.CodeUnavailable, "the upload brought %d bytes in %v, and must bring %d: send it again over a faster connection", p.moved, transferWindow, transferLeast)
+	}
 	if err := p.ctrl.SetReadDeadline(time.Now().Add(transferSilence)); err != nil {
 		return 0, err
 	}
 	n, err := p.r.Read(b)
+	p.moved += int64(n)
 	if err != nil {
 		if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
 			return n, qgjob.Errorf(qgjob.CodeUnavailable, "the upload stood still for %v: send it again: %w", transferSilence, err)
@@ -170,6 +189,49 @@ func (s *Server) sendFile(ctx context.Context, key blob.Key) (*streamOutput, err
 		r, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Header().Set("ETag", `"`+key.SHA256+`"`)
-		http.ServeContent(w, r, "", info.StoredAt, file)
+		serveFile(w, r, info.StoredAt, file)
 	}}, nil
+}
+
+// serveFile sends what a request asks for of a file, for as long as its client takes it.
+func serveFile(w http.ResponseWriter, r *http.Request, storedAt time.Time, file io.ReadSeeker) {
+	ctrl := http.NewResponseController(w)
+	http.ServeContent(&patientWriter{w, ctrl}, r, "", storedAt, file)
+	_ = ctrl.SetWriteDeadline(time.Time{}) // an error is that of a connection that is gone
+}
+
+// patientWriter gives up a client that takes nothing of a download any more, however long it takes as a whole.
+type patientWriter struct {
+	http.ResponseWriter
+	ctrl *http.ResponseController
+}
+
+func (p *patientWriter) Write(b []byte) (int, error) {
+	if err := p.ctrl.SetWriteDeadline(time.Now().Add(transferSilence)); err != nil {
+		return 0, err
+	}
+	return p.ResponseWriter.Write(b)
+}
+
+// ReadFrom keeps sendfile, which knows of one limit to what it reads.
+func (p *patientWriter) ReadFrom(r io.Reader) (sent int64, err error) {
+	limited, ok := r.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: r, N: math.MaxInt64}
+	}
+	for limited.N > 0 {
+		if err := p.ctrl.SetWriteDeadline(time.Now().Add(transferSilence)); err != nil {
+			return sent, err
+		}
+		n, err := io.CopyN(p.ResponseWriter, limited.R, min(limited.N, transferPiece))
+		sent += n
+		limited.N -= n
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
 }
