@@ -195,9 +195,7 @@ func (s *Server) sendFile(ctx context.Context, key blob.Key) (*streamOutput, err
 
 // serveFile sends what a request asks for of a file, for as long as its client takes it.
 func serveFile(w http.ResponseWriter, r *http.Request, storedAt time.Time, file io.ReadSeeker) {
-	ctrl := http.NewResponseController(w)
-	http.ServeContent(&patientWriter{w, ctrl}, r, "", storedAt, file)
-	_ = ctrl.SetWriteDeadline(time.Time{}) // an error is that of a connection that is gone
+	http.ServeContent(&patientWriter{w, http.NewResponseController(w)}, r, "", storedAt, file)
 }
 
 // patientWriter gives up a client that takes nothing of a download any more, however long it takes as a whole.
