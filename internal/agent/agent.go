@@ -182,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Go(func() { a.discover(run) })
 	a.loops.Go(func() { a.keepAlive(run) })
 	a.loops.Go(func() { a.guardDisk(run) })
+	a.loops.Go(func() { a.tidy(run) })
 	a.loops.Go(func() { a.endExpired(run) })
 	reason := a.poll(run)
 	a.leave(run, reason)
