@@ -121,6 +121,10 @@ type Agent struct {
 	killed  sync.Once
 	loops   sync.WaitGroup
 
+	uploads     sync.WaitGroup  // of what attempts left
+	uploading   context.Context // ends them
+	stopUploads context.CancelFunc
+
 	mu       sync.Mutex
 	slots    map[string]*slot      // by device id
 	attempts map[string]*attempt   // by attempt id: running, or ended with a result that is not yet answered
@@ -145,7 +149,9 @@ func New(o Options) (*Agent, error) {
 	o = o.withDefaults()
 	once := *o.Client
 	once.Patience = -1
+	uploading, stopUploads := context.WithCancel(context.Background())
 	return &Agent{
+		uploading: uploading, stopUploads: stopUploads,
 		o: o, client: &once, id: uuid.NewString(), host: host, say: &printer{w: o.Out},
 		changed: newSignal(), beat: newSignal(), kill: make(chan struct{}),
 		slots: map[string]*slot{}, attempts: map[string]*attempt{}, builds: map[string]build.Info{},
@@ -170,6 +176,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer a.loops.Wait()
 	defer end()
+	defer a.stopUploads()
 	if err := a.enlist(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -186,6 +193,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Go(func() { a.endExpired(run) })
 	reason := a.poll(run)
 	a.leave(run, reason)
+	a.endUploads()
 	end()
 	a.loops.Wait()
 	a.say.goodbye()
