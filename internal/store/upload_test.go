@@ -274,19 +274,20 @@ func (r *removals) sweep(q *queue) bool {
 // submit does what a client does, and ends the job after a look at its file. It says whether the submit was taken.
 func (r *removals) submit(q *queue) (taken bool, err error) {
 	ctx := r.t.Context()
-	u, err := q.UseUpload(ctx, "acme", BundleUpload, "b")
-	if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
-		if u, err = q.BeginUpload(ctx, "acme", BundleUpload, "b"); err != nil {
+	switch _, err := q.UseUpload(ctx, "acme", BundleUpload, "b"); {
+	case qgjob.ErrorCode(err) == qgjob.CodeNotFound:
+		u, err := q.BeginUpload(ctx, "acme", BundleUpload, "b")
+		if err != nil {
 			return false, err
 		}
 		r.files.Store(u, true)
-		err = q.AddBundle(ctx, u)
-	}
-	if qgjob.ErrorCode(err) == qgjob.CodeUnavailable {
-		r.refused.Add(1)
-		return false, nil // to be uploaded again
-	}
-	if err != nil {
+		if err := q.AddBundle(ctx, u); qgjob.ErrorCode(err) == qgjob.CodeUnavailable {
+			r.refused.Add(1)
+			return false, nil // to be uploaded again
+		} else if err != nil {
+			return false, err
+		}
+	case err != nil:
 		return false, err
 	}
 	sub := submission("acme", "v1", "a.spec.js")
@@ -300,7 +301,7 @@ func (r *removals) submit(q *queue) (taken bool, err error) {
 		return false, err
 	}
 	for end := time.Now().Add(usedGrain); time.Now().Before(end); {
-		u, err = q.Upload(ctx, "acme", BundleUpload, "b")
+		u, err := q.Upload(ctx, "acme", BundleUpload, "b")
 		if err != nil {
 			return false, fmt.Errorf("run %s was taken, and its bundle is gone: %w", run.ID, err)
 		}
