@@ -87,24 +87,6 @@ func (c *Client) upload(ctx context.Context, path string, query url.Values, f Fi
 	return stored, err
 }
 
-func (c *Client) download(ctx context.Context, path string, query url.Values, leaseToken string) (io.ReadCloser, error) {
-	r := request{method: http.MethodGet, path: path, query: query}
-	if leaseToken != "" {
-		r.header = http.Header{LeaseTokenHeader: {leaseToken}}
-	}
-	away := c.newAbsence()
-	for {
-		resp, err := c.send(ctx, r, nil)
-		if err == nil {
-			return resp.Body, nil
-		}
-		err = c.translate(ctx, err)
-		if qgjob.ErrorCode(err) != qgjob.CodeUnavailable || !away.pause(ctx) {
-			return nil, err
-		}
-	}
-}
-
 func bytesOpener(data []byte) func() (io.ReadCloser, error) {
 	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 }

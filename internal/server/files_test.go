@@ -199,6 +199,9 @@ func TestServersShareABucket(t *testing.T) {
 	if data, err := io.ReadAll(got); err != nil || string(data) != "a project" {
 		t.Errorf("the bundle from the other server: %q, %v", data, err)
 	}
+	if a := servers[1].do(http.MethodGet, "/v1/bundles/"+bundle.SHA256+"?org_id=acme", "", "Range", "bytes=2-"); a.status != http.StatusPartialContent || a.body != "project" {
+		t.Errorf("the rest of it: %d %q", a.status, a.body)
+	}
 	if _, err := servers[1].AddArtifact(t.Context(), a.Lease, "report.json", fileOf("{}")); err != nil {
 		t.Fatal(err)
 	}

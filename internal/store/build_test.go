@@ -8,7 +8,8 @@ import (
 func TestALeaseNeedsTheFilesOfItsJob(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		bundle, build, other := strings.Repeat("a", 64), strings.Repeat("b", 64), strings.Repeat("c", 64)
-		must(t, 0, q.AddBuild(t.Context(), Build{OrgID: "acme", AppVersionID: "v1", SHA256: build}))
+		q.bundle("acme", bundle)
+		q.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: build, Platform: "android"})
 		sub := submission("acme", "v1", "tests/a.spec.js")
 		sub.BundleSHA256 = bundle
 		if _, _, err := q.Submit(t.Context(), sub); err != nil {

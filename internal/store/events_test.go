@@ -8,6 +8,16 @@ import (
 	"qgjob"
 )
 
+// undoEvents brings an empty table of events, and the schema, from 70 to 69.
+var undoEvents = []string{
+	`create table events (job_seq bigint not null, seq bigint not null, org_id text not null, trigger text not null, state text not null, attempt bigint not null,
+		device_id text not null, outcome text not null, cause text not null, message text not null, at_ms bigint not null, primary key (job_seq, seq))`,
+	`drop table cancels`,
+	`alter table attempts drop column assigned_event`,
+	`alter table attempts drop column ended_event`,
+	`delete from goose_db_version where version_id = 70`,
+}
+
 // What a database of the schema before says of jobs' events is told by this one, to the letter.
 func TestEventsOfAnOlderSchemaAreKept(t *testing.T) {
 	for _, kind := range []string{"sqlite", "postgresql"} {
@@ -38,14 +48,7 @@ func TestEventsOfAnOlderSchemaAreKept(t *testing.T) {
 			checkCounters(t, q)
 
 			must(t, 0, q.write(t.Context(), func(ctx context.Context, w *tx) error {
-				for _, text := range []string{
-					`create table events (job_seq bigint not null, seq bigint not null, org_id text not null, trigger text not null, state text not null, attempt bigint not null,
-						device_id text not null, outcome text not null, cause text not null, message text not null, at_ms bigint not null, primary key (job_seq, seq))`,
-					`drop table cancels`,
-					`alter table attempts drop column assigned_event`,
-					`alter table attempts drop column ended_event`,
-					`delete from goose_db_version where version_id = 70`,
-				} {
+				for _, text := range undoEvents {
 					if err := w.exec(ctx, text); err != nil {
 						return err
 					}

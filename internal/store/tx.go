@@ -39,6 +39,7 @@ type tx struct {
 	devices  map[*deviceState]struct{}
 	attempts map[*attempt]struct{} // open ones whose lease or log moved on
 	runs     [][]any
+	used     [][]any // uploads that are named
 	unkeyed  [][]any // runs that lose their idempotency key to a newer one
 	ends     [][]any // of attempts
 	cancels  [][]any
@@ -318,6 +319,7 @@ func (t *tx) collected() []statement {
 			statements = append(statements, statement{b, rows})
 		}
 	}
+	add(useUploads, t.used)
 	add(unkeyRuns, t.unkeyed)
 	add(insertRuns, t.runs)
 	add(insertFacts, t.facts)
@@ -361,7 +363,7 @@ func (t *tx) collected() []statement {
 	}
 	add(addCounters, counts)
 	statements = append(statements, t.learned()...)
-	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.cancels = nil, nil, nil, nil, nil, nil
+	t.used, t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.cancels = nil, nil, nil, nil, nil, nil, nil
 	t.facts, t.environments = nil, nil
 	clear(t.changed)
 	clear(t.enqueued)
