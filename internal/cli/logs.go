@@ -113,11 +113,17 @@ func (w *plainWriter) Close() error {
 
 // print writes what there is of one attempt's log.
 func (o *logsOptions) print(ctx context.Context, out io.Writer) error {
-	attempt, offset := o.attempt, int64(0)
-	for {
-		chunk, err := within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.LogChunk, error) {
+	return copyLog(o.attempt, out, func(attempt int, offset int64) (api.LogChunk, error) {
+		return within(ctx, &o.connection, func(ctx context.Context, c *api.Client) (api.LogChunk, error) {
 			return c.Log(ctx, string(o.job), attempt, offset, 0)
 		})
+	})
+}
+
+// copyLog writes what there is of one attempt's log. Attempt 0 is the newest when it begins.
+func copyLog(attempt int, out io.Writer, read func(attempt int, offset int64) (api.LogChunk, error)) error {
+	for offset := int64(0); ; {
+		chunk, err := read(attempt, offset)
 		if err != nil {
 			return err
 		}

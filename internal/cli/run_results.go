@@ -133,7 +133,10 @@ func saveJob(ctx context.Context, client *api.Client, j report.Job, dir string) 
 		}
 		err := writeFile(filepath.Join(into, "log.txt"), func(f io.Writer) error {
 			plain := &plainWriter{out: f}
-			return errors.Join(copyLog(ctx, client, j.ID, a.Number, plain), plain.Close())
+			copied := copyLog(a.Number, plain, func(attempt int, offset int64) (api.LogChunk, error) {
+				return client.Log(ctx, j.ID, attempt, offset, 0)
+			})
+			return errors.Join(copied, plain.Close())
 		})
 		if err != nil {
 			return fmt.Errorf("the log of attempt %d of %s: %w", a.Number, jobName(j.Job), err)
@@ -149,20 +152,4 @@ func saveJob(ctx context.Context, client *api.Client, j report.Job, dir string) 
 		}
 	}
 	return nil
-}
-
-// copyLog writes what there is of one attempt's log.
-func copyLog(ctx context.Context, client *api.Client, jobID string, attempt int, out io.Writer) error {
-	for offset := int64(0); ; {
-		chunk, err := client.Log(ctx, jobID, attempt, offset, 0)
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(chunk.Data); err != nil {
-			return err
-		}
-		if offset = chunk.Next; len(chunk.Data) == 0 {
-			return nil
-		}
-	}
 }
