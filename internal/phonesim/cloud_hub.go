@@ -2,6 +2,7 @@ package phonesim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,10 +81,12 @@ type cloudDevice struct {
 	RealMobile bool   `json:"realMobile"`
 }
 
-// findDevice finds the phone that a session asks for; a version may be given without its minor number.
-func findDevice(name, version string) (d cloudDevice, ok bool) {
+// findDevice finds the phone that a session asks for; a version may be given without its minor number. Of platforms it may name
+// several, all the same.
+func findDevice(name, version string, platforms ...string) (d cloudDevice, ok bool) {
 	for _, d := range cloudDevices {
-		if d.Device == name && (version == "" || version == d.OSVersion || version+".0" == d.OSVersion) {
+		other := slices.ContainsFunc(platforms, func(p string) bool { return p != "" && !strings.EqualFold(p, d.OS) })
+		if d.Device == name && !other && (version == "" || version == d.OSVersion || version+".0" == d.OSVersion) {
 			return d, true
 		}
 	}
@@ -225,12 +228,14 @@ func (c *Cloud) makeSession(r *http.Request) (*cloudSession, *driverError) {
 	if s.app == nil {
 		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_APP_URL] The app_url specified in the 'app' capability in your Appium test script is invalid: %q", app)
 	}
-	device, ok := findDevice(options.DeviceName, options.OSVersion)
+	var platform string
+	asked.get("platformName", &platform)
+	device, ok := findDevice(options.DeviceName, options.OSVersion, options.PlatformName, platform)
 	if !ok {
-		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_DEVICE] Could not find device %q with OS version %q", options.DeviceName, options.OSVersion)
+		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_DEVICE] Could not find device %q with OS version %q and platform %q", options.DeviceName, options.OSVersion, cmp.Or(options.PlatformName, platform))
 	}
 	s.os, s.osVersion = device.OS, device.OSVersion
-	if refusal := s.mismatch(asked, options.PlatformName); refusal != nil {
+	if refusal := s.mismatch(asked); refusal != nil {
 		return nil, refusal
 	}
 	if options.IdleTimeout > 0 {
@@ -245,19 +250,13 @@ func (c *Cloud) makeSession(r *http.Request) (*cloudSession, *driverError) {
 	return s, c.boot(s)
 }
 
-// mismatch refuses a session whose phone is of another platform than its app or than what it asks for.
-func (s *cloudSession) mismatch(asked capabilities, platform string) *driverError {
+// mismatch refuses a session whose app, or the automation that it asks for, is not for its phone. What the real BrowserStack says then is not known.
+func (s *cloudSession) mismatch(asked capabilities) *driverError {
 	if s.app.os != s.os {
 		return notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_APP_CAP] The app %q is for %s, and the device runs %s", s.app.name, s.app.os, s.os)
 	}
-	var platformName, automation string
-	asked.get("platformName", &platformName)
+	var automation string
 	asked.get("appium:automationName", &automation)
-	for _, name := range []string{platform, platformName} {
-		if name != "" && !strings.EqualFold(name, s.os) {
-			return notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_PLATFORM] The platformName is %q, and the device runs %s", name, s.os)
-		}
-	}
 	if automation != "" && !strings.EqualFold(automation, s.automation()) {
 		return notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_AUTOMATION_NAME] The automationName %q does not drive devices with %s", automation, s.os)
 	}

@@ -239,7 +239,7 @@ func TestCloudIPhone(t *testing.T) {
 		says string
 	}{
 		"another version":    {map[string]any{"bstack:options": map[string]any{"deviceName": "iPhone 15", "osVersion": "12"}}, "Could not find device"},
-		"another platform":   {map[string]any{"bstack:options": map[string]any{"deviceName": "iPhone 15", "platformName": "android"}}, "BROWSERSTACK_INVALID_PLATFORM"},
+		"another platform":   {map[string]any{"bstack:options": map[string]any{"deviceName": "iPhone 15", "platformName": "android"}}, "Could not find device"},
 		"another automation": {map[string]any{"appium:automationName": "UiAutomator2", "bstack:options": map[string]any{"deviceName": "iPhone 15"}}, "BROWSERSTACK_INVALID_AUTOMATION_NAME"},
 		"an older system":    {map[string]any{"appium:app": needs18, "bstack:options": map[string]any{"deviceName": "iPhone 15"}}, "needs iOS 18.0, and this is 17"},
 	} {

@@ -48,7 +48,7 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 		return device.Preparation{}, err
 	}
 	if b.Simulator {
-		return device.Preparation{}, device.Failf(qgjob.CauseBadBuild, "build %.12s of %s is for simulators, and BrowserStack has iPhones only: submit an IPA, which BrowserStack signs anew for them", b.SHA256, b.Package)
+		return device.Preparation{}, device.Failf(qgjob.CauseBadBuild, "build %.12s of %s is for simulators, and BrowserStack has iPhones only: submit an IPA, which BrowserStack signs anew", b.SHA256, b.Package)
 	}
 	began := time.Now()
 	ref, uploaded, err := s.d.uploads.ensure(ctx, b)
