@@ -127,6 +127,10 @@ type Agent struct {
 	told    sync.Once
 	loops   sync.WaitGroup
 
+	uploads     sync.WaitGroup  // of what attempts left
+	uploading   context.Context // ends them
+	stopUploads context.CancelFunc
+
 	mu       sync.Mutex
 	slots    map[string]*slot      // by device id
 	attempts map[string]*attempt   // by attempt id: running, or ended with a result that is not yet answered
@@ -151,7 +155,9 @@ func New(o Options) (*Agent, error) {
 	o = o.withDefaults()
 	once := *o.Client
 	once.Patience = -1
+	uploading, stopUploads := context.WithCancel(context.Background())
 	return &Agent{
+		uploading: uploading, stopUploads: stopUploads,
 		o: o, client: &once, id: uuid.NewString(), host: host, say: &printer{w: o.Out, notes: o.Notes},
 		changed: newSignal(), beat: newSignal(), kill: make(chan struct{}),
 		known: make(chan struct{}), slots: map[string]*slot{}, attempts: map[string]*attempt{}, builds: map[string]build.Info{},
@@ -176,6 +182,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	run, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer a.loops.Wait()
 	defer end()
+	defer a.stopUploads()
 	if err := a.enlist(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -188,9 +195,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	a.loops.Go(func() { a.discover(run) })
 	a.loops.Go(func() { a.keepAlive(run) })
 	a.loops.Go(func() { a.guardDisk(run) })
+	a.loops.Go(func() { a.tidy(run) })
 	a.loops.Go(func() { a.endExpired(run) })
 	reason := a.poll(run)
 	a.leave(run, reason)
+	a.endUploads()
 	end()
 	a.loops.Wait()
 	a.say.goodbye()

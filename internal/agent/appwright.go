@@ -50,7 +50,7 @@ func NewAppWright() *AppWright { return &AppWright{kept: map[string]kept{}} }
 
 // Plan implements Runner. A bundle is inspected once, and not by two attempts at the same time.
 func (w *AppWright) Plan(ctx context.Context, t Task, log io.Writer) (Plan, error) {
-	if err := appwright.Dependencies(ctx, t.Dir, t.CacheDir, log); err != nil {
+	if err := appwright.Dependencies(ctx, t.Dir, t.CacheDir, t.Org, log); err != nil {
 		return Plan{}, failureOf(err)
 	}
 	project, err := w.inspect(ctx, t)

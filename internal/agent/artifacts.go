@@ -6,13 +6,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"qgjob"
@@ -21,8 +19,6 @@ import (
 )
 
 const (
-	// artifactTime bounds the upload of what an attempt left: its result waits for it.
-	artifactTime = time.Minute
 	// chronicleTime bounds what is asked of a device for its log and its screen.
 	chronicleTime = 15 * time.Second
 	// maxStretch is how much of Appium's log is kept of an attempt: its end.
@@ -197,48 +193,6 @@ func toFile(path string, write func(io.Writer) error) error {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
-}
-
-// keepArtifacts uploads what an attempt left in a directory. It says in the attempt's log what could not be kept.
-func (a *Agent) keepArtifacts(ctx context.Context, at *attempt, dir string, log io.Writer) {
-	files, err := gather(dir)
-	if err != nil {
-		fmt.Fprintf(log, "[qgjob] some of what the attempt left could not be packed: %v\n", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, artifactTime)
-	defer cancel()
-	var uploads sync.WaitGroup
-	failed := make(chan error, len(files))
-	for name, path := range files {
-		uploads.Go(func() {
-			if err := a.keepArtifact(ctx, at, name, path); err != nil {
-				failed <- fmt.Errorf("%s: %w", name, err)
-			}
-		})
-	}
-	uploads.Wait()
-	close(failed)
-	for err := range failed {
-		fmt.Fprintf(log, "[qgjob] artifact not kept: %v\n", err)
-		a.o.Logger.Warn("an artifact could not be kept", "attempt", at.AttemptID, "error", err)
-	}
-}
-
-func (a *Agent) keepArtifact(ctx context.Context, at *attempt, name, path string) error {
-	file, err := describe(path)
-	if err != nil {
-		return err
-	}
-	if file.Size > api.MaxArtifact {
-		return fmt.Errorf("it has %d bytes: at most %d are kept", file.Size, int64(api.MaxArtifact))
-	}
-	for tries := 0; ; tries++ {
-		_, err := a.client.AddArtifact(ctx, at.Lease, name, file)
-		if qgjob.ErrorCode(err) != qgjob.CodeUnavailable || ctx.Err() != nil {
-			return err
-		}
-		pause(ctx, backoff(tries))
-	}
 }
 
 func describe(path string) (api.File, error) {

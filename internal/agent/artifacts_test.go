@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"qgjob"
 	"qgjob/internal/api"
@@ -100,6 +101,42 @@ func TestWhatAnAttemptLeavesIsKept(t *testing.T) {
 	k.stop()
 	if err := k.end(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A device does not wait for a server that takes no files: its next job runs, and what the attempts left comes when the server takes it again.
+func TestADeviceDoesNotWaitForItsArtifacts(t *testing.T) {
+	usual := artifactSilence
+	artifactSilence = 200 * time.Millisecond
+	t.Cleanup(func() { artifactSilence = usual })
+	w := newWorld(t, 0)
+	open := w.files.close()
+	t.Cleanup(open)
+	phones := newPhones("P1")
+	phones.appiumLog = filepath.Join(t.TempDir(), "appium.log")
+	k := w.start(Options{Drivers: []device.Driver{phones}, Forever: true, Runner: specs{"tests/good.spec.js": passes}})
+	began := time.Now()
+	var ids []string
+	for range 3 {
+		id := w.submit("tests/good.spec.js", 1)
+		if j := w.verdict(id); j.State != qgjob.Passed {
+			t.Fatalf("job %s is %s", id, j.State)
+		}
+		ids = append(ids, id)
+	}
+	if took := time.Since(began); took > artifactTime/2 {
+		t.Errorf("three jobs took %v: they waited for their uploads", took)
+	}
+	open()
+	k.stop() // a worker that ends waits for them
+	if err := k.end(); err != nil {
+		t.Error(err)
+	}
+	for _, id := range ids {
+		kept, err := w.client.Artifacts(t.Context(), id)
+		if err != nil || len(kept.Artifacts) != 1 || kept.Artifacts[0].Name != qgjob.ArtifactDeviceLog {
+			t.Errorf("job %s left %+v, %v", id, kept, err)
+		}
 	}
 }
 

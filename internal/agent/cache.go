@@ -19,8 +19,9 @@ import (
 )
 
 const (
-	// cacheSize is how many bytes of bundles and builds are kept when a worker starts.
-	cacheSize = 10 << 30
+	// cacheSize is how many bytes of bundles and builds are kept, about: what exceeds it goes at a worker's start and every cacheEvery.
+	cacheSize  = 10 << 30
+	cacheEvery = time.Hour
 	// cacheRest is how long a file is kept after its last use in any case: it may be in use by another worker.
 	cacheRest = 2 * time.Hour
 	// leftoverAge is when an unfinished download is nobody's any more.
@@ -40,11 +41,23 @@ func openCache(dataDir string) (*cache, error) {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the worker's data directory cannot be used: %w", err)
 	}
-	c.evict(time.Now())
+	c.evict(context.Background(), time.Now(), cacheRest)
 	return c, nil
 }
 
-func (c *cache) evict(now time.Time) {
+// tidy brings the cache down to its size from time to time, until ctx ends.
+func (a *Agent) tidy(ctx context.Context) {
+	for {
+		pause(ctx, cacheEvery)
+		if ctx.Err() != nil {
+			return
+		}
+		a.hold.evict(ctx, time.Now(), max(cacheRest, a.o.Limits.Setup+a.o.Limits.Deadline))
+	}
+}
+
+// evict removes what was not used for longest, but nothing that was used within rest.
+func (c *cache) evict(ctx context.Context, now time.Time, rest time.Duration) {
 	entries, _ := os.ReadDir(c.dir)
 	var files []fs.FileInfo
 	for _, e := range entries {
@@ -63,9 +76,22 @@ func (c *cache) evict(now time.Time) {
 	var total int64
 	for _, info := range files {
 		total += info.Size()
-		if total > cacheSize && now.Sub(info.ModTime()) > cacheRest {
-			os.Remove(filepath.Join(c.dir, info.Name()))
+		if total > cacheSize && now.Sub(info.ModTime()) > rest {
+			c.remove(ctx, info)
 		}
+	}
+}
+
+// remove removes a file that nobody has taken into use since it was looked at.
+func (c *cache) remove(ctx context.Context, seen fs.FileInfo) {
+	path := filepath.Join(c.dir, seen.Name())
+	done, err := c.turns.take(ctx, path)
+	if err != nil {
+		return
+	}
+	defer done()
+	if info, err := os.Stat(path); err == nil && info.ModTime().Equal(seen.ModTime()) {
+		os.Remove(path)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"qgjob"
@@ -94,7 +95,7 @@ func TestCacheForgetsWhatWasNotUsedForLongest(t *testing.T) {
 	make("older", 1, 72*time.Hour)
 	make("leftover.part", 1, 72*time.Hour)
 	make("running.part", 1, time.Minute)
-	c.evict(now)
+	c.evict(t.Context(), now, cacheRest)
 	var left []string
 	entries, _ := os.ReadDir(c.dir)
 	for _, e := range entries {
@@ -103,6 +104,50 @@ func TestCacheForgetsWhatWasNotUsedForLongest(t *testing.T) {
 	if got, want := len(left), 3; got != want || left[0] != "middle" || left[1] != "new" || left[2] != "running.part" {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// A worker that runs for months brings its cache down to size again and again, but keeps what an attempt may still use.
+func TestTheCacheIsTidiedWhileAWorkerRuns(t *testing.T) {
+	c, err := openCache(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		for name, age := range map[string]time.Duration{"newest": time.Minute, "in use": 150 * time.Minute, "over": 6 * time.Hour} {
+			path := filepath.Join(c.dir, name)
+			used := time.Now().Add(-age)
+			if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, cacheSize), os.Chtimes(path, used, used)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := &Agent{hold: c, o: Options{Limits: Limits{Setup: time.Hour, Deadline: 3 * time.Hour}}}
+		ctx, stop := context.WithCancel(t.Context())
+		var tidying sync.WaitGroup
+		tidying.Go(func() { a.tidy(ctx) })
+		left := func() string {
+			synctest.Wait()
+			entries, _ := os.ReadDir(c.dir)
+			var names []string
+			for _, e := range entries {
+				names = append(names, e.Name())
+			}
+			return strings.Join(names, ", ")
+		}
+		time.Sleep(cacheEvery - time.Minute)
+		if got := left(); got != "in use, newest, over" {
+			t.Errorf("before the first look: %s", got)
+		}
+		time.Sleep(2 * time.Minute)
+		if got := left(); got != "in use, newest" {
+			t.Errorf("after an hour: %s", got)
+		}
+		time.Sleep(cacheEvery)
+		if got := left(); got != "newest" {
+			t.Errorf("after two hours: %s", got)
+		}
+		stop()
+		tidying.Wait()
+	})
 }
 
 // A build that was damaged on this disk is nobody's bad build: it is removed, and downloaded again.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"qgjob"
+	"qgjob/internal/api"
 	"qgjob/internal/build"
 	"qgjob/internal/bundle"
 	"qgjob/internal/device"
@@ -37,7 +38,7 @@ type ready struct {
 // device is touched.
 func (a *Agent) setUp(ctx context.Context, at *attempt, session device.Session, dir string, log io.Writer, report *qgjob.Report) (r ready, err error) {
 	project := filepath.Join(dir, "project")
-	bundleSHA, err := a.unpack(ctx, at.Job, project, log)
+	bundleSHA, err := a.unpack(ctx, at, project, log)
 	if err != nil {
 		return r, err
 	}
@@ -96,9 +97,20 @@ func (a *Agent) prepare(ctx context.Context, session device.Session, b device.Bu
 	return nil
 }
 
+// downloadPatience is how long a download waits for a server that is away, as when it is started again: that costs the job nothing.
+const downloadPatience = time.Minute
+
+// files is the client that downloads.
+func (a *Agent) files() *api.Client {
+	c := *a.o.Client
+	c.Patience = max(c.Patience, downloadPatience)
+	return &c
+}
+
 // unpack puts the job's test project into dir: its bundle, or the project in the worker's own directory,
 // which is packed first, so that both go one way. It returns the bundle's SHA-256.
-func (a *Agent) unpack(ctx context.Context, job qgjob.Job, dir string, log io.Writer) (sha string, err error) {
+func (a *Agent) unpack(ctx context.Context, at *attempt, dir string, log io.Writer) (sha string, err error) {
+	job := at.Job
 	sha = job.BundleSHA256
 	if sha == "" {
 		if sha, err = a.packOwn(ctx, log); err != nil {
@@ -106,7 +118,7 @@ func (a *Agent) unpack(ctx context.Context, job qgjob.Job, dir string, log io.Wr
 		}
 	}
 	path, err := a.hold.get(ctx, sha, bundleExt, func(ctx context.Context) (io.ReadCloser, error) {
-		return a.o.Client.Bundle(ctx, job.OrgID, sha)
+		return a.files().Bundle(ctx, job.OrgID, sha, at.Lease.Token)
 	})
 	if err != nil {
 		return "", err
@@ -178,7 +190,7 @@ func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Pla
 	switch {
 	case job.BuildSHA256 != "":
 		path, err = a.hold.get(ctx, job.BuildSHA256, buildExt, func(ctx context.Context) (io.ReadCloser, error) {
-			return a.o.Client.Build(ctx, job.OrgID, job.AppVersionID, job.BuildSHA256)
+			return a.files().Build(ctx, job.OrgID, job.AppVersionID, job.BuildSHA256, at.Lease.Token)
 		})
 		if err != nil {
 			return b, "", err

@@ -27,6 +27,42 @@ type world struct {
 	t      *testing.T
 	client *api.Client // past the network that can be cut
 	url    string
+	files  *files
+}
+
+// files is a server's store of files, which can be made to take no artifacts, as a bucket that does not answer.
+type files struct {
+	blob.Store
+	mu     sync.Mutex
+	closed chan struct{} // nil while it takes them
+}
+
+func (f *files) Put(ctx context.Context, k blob.Key, r io.Reader, limit int64, check func(string) error) (blob.Info, error) {
+	f.mu.Lock()
+	closed := f.closed
+	f.mu.Unlock()
+	if closed != nil && k.Kind == blob.Artifact {
+		select {
+		case <-closed:
+		case <-ctx.Done():
+			return blob.Info{}, ctx.Err()
+		}
+	}
+	return f.Store.Put(ctx, k, r, limit, check)
+}
+
+// close takes no artifacts until open is called.
+func (f *files) close() (open func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	closed := make(chan struct{})
+	f.closed = closed
+	return sync.OnceFunc(func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.closed = nil
+		close(closed)
+	})
 }
 
 func newWorld(t *testing.T, lease time.Duration) *world {
@@ -38,10 +74,11 @@ func newWorld(t *testing.T, lease time.Duration) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	blobs, err := blob.OpenDir(filepath.Join(dir, "blobs"))
+	stored, err := blob.OpenDir(filepath.Join(dir, "blobs"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	blobs := &files{Store: stored}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +93,7 @@ func newWorld(t *testing.T, lease time.Duration) *world {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, listener) }()
-	w := &world{t: t, url: "http://" + listener.Addr().String()}
+	w := &world{t: t, url: "http://" + listener.Addr().String(), files: blobs}
 	transport := api.NewHTTP()
 	w.client = &api.Client{BaseURL: w.url, HTTP: transport}
 	t.Cleanup(func() {

@@ -31,5 +31,5 @@ func (c *Client) Artifacts(ctx context.Context, jobID string) (ArtifactList, err
 
 // Artifact opens an artifact for reading. The caller closes it, and verifies its SHA-256.
 func (c *Client) Artifact(ctx context.Context, a qgjob.Artifact) (io.ReadCloser, error) {
-	return c.download(ctx, "/v1/jobs/"+escape(a.JobID)+"/artifacts/"+strconv.Itoa(a.Attempt)+"/"+escape(a.Name), nil)
+	return c.download(ctx, "/v1/jobs/"+escape(a.JobID)+"/artifacts/"+strconv.Itoa(a.Attempt)+"/"+escape(a.Name), nil, "")
 }

@@ -151,11 +151,28 @@ func (c *Client) try(ctx context.Context, r request, body []byte, use func(*http
 		tryCtx, cancel = context.WithTimeout(ctx, requestTimeout+r.wait)
 		defer cancel()
 	}
+	if open := r.open; open != nil {
+		moving, stop := context.WithCancelCause(tryCtx)
+		defer stop(nil)
+		tryCtx = moving
+		silence := time.AfterFunc(transferSilence, func() { stop(errSilence) })
+		defer silence.Stop()
+		r.open = func() (io.ReadCloser, error) {
+			file, err := open()
+			if err != nil {
+				return nil, err
+			}
+			return &watched{file, silence}, nil
+		}
+	}
 	resp, err := c.send(tryCtx, r, body)
 	if err == nil {
 		err = use(resp)
 		_, _ = io.CopyN(io.Discard, resp.Body, 4096) // so that the connection can be used again
 		_ = resp.Body.Close()
+	}
+	if cause := context.Cause(tryCtx); err != nil && errors.Is(cause, errSilence) {
+		err = cause
 	}
 	return c.translate(ctx, err)
 }
@@ -231,6 +248,9 @@ func (c *Client) translate(ctx context.Context, err error) error {
 	cause := err
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		cause = u.Err // without the method and the URL with its query
+	}
+	if errors.Is(err, errSilence) {
+		return qgjob.Errorf(qgjob.CodeUnavailable, "the server at %s: %w for %v", c.BaseURL, errSilence, transferSilence)
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return qgjob.Errorf(qgjob.CodeUnavailable, "the server at %s did not answer in time: %w", c.BaseURL, cause)

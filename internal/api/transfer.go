@@ -27,9 +27,10 @@ func (c *Client) UploadBundle(ctx context.Context, org string, f File) (BlobStor
 	return c.upload(ctx, "/v1/bundles/"+escape(f.SHA256), url.Values{"org_id": {org}}, f)
 }
 
-// Bundle opens a bundle for reading. The caller closes it, and verifies its SHA-256.
-func (c *Client) Bundle(ctx context.Context, org, sha256 string) (io.ReadCloser, error) {
-	return c.download(ctx, "/v1/bundles/"+escape(sha256), url.Values{"org_id": {org}})
+// Bundle opens a bundle for reading. The caller closes it, and verifies its SHA-256. A worker's token needs the lease's of an
+// attempt that runs it; others leave it empty.
+func (c *Client) Bundle(ctx context.Context, org, sha256, leaseToken string) (io.ReadCloser, error) {
+	return c.download(ctx, "/v1/bundles/"+escape(sha256), url.Values{"org_id": {org}}, leaseToken)
 }
 
 // HasBuild says whether the app version has a build.
@@ -49,9 +50,9 @@ func (c *Client) Builds(ctx context.Context, org, appVersion string) (BuildList,
 	return builds, err
 }
 
-// Build opens a build for reading. The caller closes it, and verifies its SHA-256.
-func (c *Client) Build(ctx context.Context, org, appVersion, sha256 string) (io.ReadCloser, error) {
-	return c.download(ctx, "/v1/builds/"+escape(sha256), url.Values{"org_id": {org}, "app_version_id": {appVersion}})
+// Build opens a build for reading, as Bundle does a bundle.
+func (c *Client) Build(ctx context.Context, org, appVersion, sha256, leaseToken string) (io.ReadCloser, error) {
+	return c.download(ctx, "/v1/builds/"+escape(sha256), url.Values{"org_id": {org}, "app_version_id": {appVersion}}, leaseToken)
 }
 
 // EnsureBundle uploads a bundle unless the organization has it. uploaded says whether it had to.
@@ -84,21 +85,6 @@ func (c *Client) upload(ctx context.Context, path string, query url.Values, f Fi
 	var stored BlobStored
 	err := c.call(ctx, request{method: http.MethodPut, path: path, query: query, open: f.Open, size: f.Size, noLimit: true}, &stored)
 	return stored, err
-}
-
-func (c *Client) download(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
-	r := request{method: http.MethodGet, path: path, query: query}
-	away := c.newAbsence()
-	for {
-		resp, err := c.send(ctx, r, nil)
-		if err == nil {
-			return resp.Body, nil
-		}
-		err = c.translate(ctx, err)
-		if qgjob.ErrorCode(err) != qgjob.CodeUnavailable || !away.pause(ctx) {
-			return nil, err
-		}
-	}
 }
 
 func bytesOpener(data []byte) func() (io.ReadCloser, error) {

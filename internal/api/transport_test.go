@@ -30,7 +30,7 @@ func TestAnUploadWaitsUntilItsFileIsStored(t *testing.T) {
 	if stored, err := c.UploadBuild(context.Background(), "acme", "v1", file); err != nil || stored.Size != 3 || tries != 1 {
 		t.Errorf("after %d tries: %+v, %v", tries, stored, err)
 	}
-	if _, err := c.Build(context.Background(), "acme", "v1", "s"); qgjob.ErrorCode(err) != qgjob.CodeUnavailable {
+	if _, err := c.Build(context.Background(), "acme", "v1", "s", ""); qgjob.ErrorCode(err) != qgjob.CodeUnavailable {
 		t.Errorf("a server that does not answer was waited for: %v", err)
 	}
 }

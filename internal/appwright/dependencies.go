@@ -25,11 +25,11 @@ import (
 const installTimeout = 10 * time.Minute
 
 // Dependencies sees to it that the project has its npm packages. Those that are there already are kept.
-// Otherwise they are installed once for each lockfile into cacheDir, and the project gets a link named
-// node_modules; without a lockfile, package.json is what they are known by. Several jobs, also in several
+// Otherwise they are installed once for each lockfile of an organization into cacheDir, and the project gets a link
+// named node_modules, through which its tests may change them; without a lockfile, package.json is what they are known by. Several jobs, also in several
 // processes, may ask for the same at once: one installs, the others wait. A project whose packages need its
 // own files gets them installed in itself, each time anew. What npm prints goes to log.
-func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Writer) error {
+func Dependencies(ctx context.Context, projectDir, cacheDir, org string, log io.Writer) error {
 	link := filepath.Join(projectDir, "node_modules")
 	if _, err := os.Stat(link); err == nil {
 		return nil
@@ -65,7 +65,7 @@ func Dependencies(ctx context.Context, projectDir, cacheDir string, log io.Write
 		}
 		return nil
 	}
-	home, err := installOnce(ctx, cacheDir, files, log)
+	home, err := installOnce(ctx, cacheDir, org, files, log)
 	if err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func needsProject(manifest []byte) bool {
 }
 
 // installOnce returns the directory that holds the packages which the files ask for.
-func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, log io.Writer) (string, error) {
+func installOnce(ctx context.Context, cacheDir, org string, files map[string][]byte, log io.Writer) (string, error) {
 	cacheDir, err := filepath.Abs(cacheDir)
 	if err == nil {
 		err = os.MkdirAll(cacheDir, 0o755)
@@ -116,7 +116,7 @@ func installOnce(ctx context.Context, cacheDir string, files map[string][]byte, 
 	if err != nil {
 		return "", hostFailure("make the cache of dependencies", err)
 	}
-	home := filepath.Join(cacheDir, dependencyKey(files))
+	home := filepath.Join(cacheDir, dependencyKey(org, files))
 	now := time.Now()
 	if err := os.Chtimes(home, now, now); err == nil { // so that it is known to be in use
 		return home, nil
@@ -220,10 +220,10 @@ func ownScriptFailed(dir, output string) bool {
 	return strings.Contains(output, " command failed\n") && strings.Contains(output, " path "+dir+"\n")
 }
 
-// dependencyKey names what the files ask for, on this kind of host: packages may hold compiled code.
-func dependencyKey(files map[string][]byte) string {
+// dependencyKey names what an organization's files ask for, on this kind of host: packages may hold compiled code.
+func dependencyKey(org string, files map[string][]byte) string {
 	sum := sha256.New()
-	fmt.Fprintf(sum, "%s %s\n", runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(sum, "%s %s %q\n", runtime.GOOS, runtime.GOARCH, org)
 	for _, name := range []string{"package.json", "package-lock.json", "npm-shrinkwrap.json", ".npmrc"} {
 		content, ok := files[name]
 		fmt.Fprintf(sum, "%s %t %d\n", name, ok, len(content))

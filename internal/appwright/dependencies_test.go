@@ -49,7 +49,7 @@ func TestDependenciesAreInstalledOncePerLockfile(t *testing.T) {
 	var wait sync.WaitGroup
 	for _, dir := range dirs {
 		wait.Go(func() {
-			if err := Dependencies(t.Context(), dir, cache, io.Discard); err != nil {
+			if err := Dependencies(t.Context(), dir, cache, "acme", io.Discard); err != nil {
 				t.Error(err)
 			}
 		})
@@ -63,11 +63,14 @@ func TestDependenciesAreInstalledOncePerLockfile(t *testing.T) {
 	other := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": `{"changed":1}`})
 	unlocked := npmProject(t, map[string]string{"package.json": "{}"})
 	for _, dir := range []string{other, unlocked, dirs[0]} {
-		if err := Dependencies(t.Context(), dir, cache, io.Discard); err != nil {
+		if err := Dependencies(t.Context(), dir, cache, "acme", io.Discard); err != nil {
 			t.Error(err)
 		}
 	}
-	if got := strings.Join(calls(), " "); got != "ci ci install" {
+	if err := Dependencies(t.Context(), npmProject(t, locked), cache, "zeta", io.Discard); err != nil {
+		t.Error(err)
+	}
+	if got := strings.Join(calls(), " "); got != "ci ci install ci" { // the last is of another organization
 		t.Errorf("npm was called as %q", got)
 	}
 }
@@ -79,7 +82,7 @@ func TestDependenciesThatAreThereAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	top := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"})
-	if err := Dependencies(t.Context(), top, t.TempDir(), io.Discard); err != nil {
+	if err := Dependencies(t.Context(), top, t.TempDir(), "acme", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 	part := filepath.Join(top, "apps", "e2e")
@@ -91,7 +94,7 @@ func TestDependenciesThatAreThereAreKept(t *testing.T) {
 	}
 	before := len(calls())
 	for _, dir := range []string{dir, part} {
-		if err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard); err != nil {
+		if err := Dependencies(t.Context(), dir, t.TempDir(), "acme", io.Discard); err != nil {
 			t.Error(err)
 		}
 	}
@@ -109,7 +112,7 @@ func TestDependenciesThatNeedTheProject(t *testing.T) {
 	} {
 		calls := fakeNPM(t, "cat pages >/dev/null && "+installs)
 		dir := npmProject(t, map[string]string{"package.json": manifest, "package-lock.json": "{}", "pages": ""})
-		if err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard); err != nil || len(calls()) != 1 {
+		if err := Dependencies(t.Context(), dir, t.TempDir(), "acme", io.Discard); err != nil || len(calls()) != 1 {
 			t.Errorf("%s: %v, npm was called as %v", name, err, calls())
 		}
 		if info, err := os.Lstat(filepath.Join(dir, "node_modules")); err != nil || !info.IsDir() {
@@ -119,7 +122,7 @@ func TestDependenciesThatNeedTheProject(t *testing.T) {
 
 	fakeNPM(t, `mkdir node_modules; printf 'npm error code 1\nnpm error path %s\nnpm error command failed\nnpm error command sh -c node scripts/patch.js\n' "$PWD"; exit 1`)
 	dir := npmProject(t, map[string]string{"package.json": `{"scripts":{"prepare":"node scripts/patch.js"}}`})
-	err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard)
+	err := Dependencies(t.Context(), dir, t.TempDir(), "acme", io.Discard)
 	if failure, _ := errors.AsType[*Failure](err); failure == nil || failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, "node scripts/patch.js") {
 		t.Errorf("a script that fails: %v", err)
 	}
@@ -131,7 +134,7 @@ func TestDependenciesThatNeedTheProject(t *testing.T) {
 // npm 10 ends an EUSAGE with its help.
 func TestWhatNPMSaysStandsBeforeItsHelp(t *testing.T) {
 	fakeNPM(t, `echo "npm error code EUSAGE"; for i in $(seq 300); do echo "npm error Missing: left-pad@1.3.$i from lock file"; done; echo "npm error Usage:"; for i in $(seq 40); do echo "npm error --option-$i"; done; exit 1`)
-	err := Dependencies(t.Context(), npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"}), t.TempDir(), io.Discard)
+	err := Dependencies(t.Context(), npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"}), t.TempDir(), "acme", io.Discard)
 	failure, _ := errors.AsType[*Failure](err)
 	if failure == nil || failure.Cause != qgjob.CauseProjectInvalid || !strings.Contains(failure.Message, "left-pad@1.3.1 ") || strings.Contains(failure.Message, "--option") {
 		t.Errorf("%v", err)
@@ -142,11 +145,11 @@ func TestAnInterruptedInstallIsNoInstall(t *testing.T) {
 	cache := t.TempDir()
 	dir := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"})
 	fakeNPM(t, "mkdir -p node_modules/half; kill -9 $$")
-	if err := Dependencies(t.Context(), dir, cache, io.Discard); err == nil {
+	if err := Dependencies(t.Context(), dir, cache, "acme", io.Discard); err == nil {
 		t.Fatal("an install that was killed counts")
 	}
 	fakeNPM(t, "test ! -e node_modules && "+installs)
-	if err := Dependencies(t.Context(), dir, cache, io.Discard); err != nil {
+	if err := Dependencies(t.Context(), dir, cache, "acme", io.Discard); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -164,12 +167,12 @@ func TestWhatNPMSaysIsToldApart(t *testing.T) {
 	} {
 		fakeNPM(t, "echo '"+says+"' >&2; exit 1")
 		dir := npmProject(t, map[string]string{"package.json": "{}"})
-		err := Dependencies(t.Context(), dir, t.TempDir(), io.Discard)
+		err := Dependencies(t.Context(), dir, t.TempDir(), "acme", io.Discard)
 		if failure, _ := errors.AsType[*Failure](err); failure == nil || failure.Cause != cause || !strings.Contains(failure.Message, says) {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
-	err := Dependencies(t.Context(), t.TempDir(), t.TempDir(), io.Discard)
+	err := Dependencies(t.Context(), t.TempDir(), t.TempDir(), "acme", io.Discard)
 	if failure, _ := errors.AsType[*Failure](err); failure == nil || failure.Cause != qgjob.CauseProjectInvalid {
 		t.Errorf("no package.json: %v", err)
 	}

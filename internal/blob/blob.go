@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 	"syscall"
 	"time"
 
@@ -53,6 +54,15 @@ type Key struct {
 	OrgID  string
 	Kind   Kind
 	SHA256 string
+	Copy   string // tells a file from another one of the same bytes: small letters, digits and dashes, or empty
+}
+
+// name is the last part of where a file is.
+func (k Key) name() string {
+	if k.Copy == "" {
+		return k.SHA256
+	}
+	return k.SHA256 + "-" + k.Copy
 }
 
 // check refuses a key that names nothing that could be stored.
@@ -62,6 +72,9 @@ func (k Key) check() error {
 	}
 	if err := qgjob.CheckID("org_id", k.OrgID); err != nil {
 		return err
+	}
+	if strings.ContainsFunc(k.Copy, func(r rune) bool { return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }) {
+		return qgjob.Errorf(qgjob.CodeInternal, "blob copy %q is no name", k.Copy)
 	}
 	return qgjob.CheckSHA256("sha256", k.SHA256)
 }

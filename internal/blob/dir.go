@@ -21,7 +21,7 @@ const staleAfter = 24 * time.Hour
 // share the directory.
 //
 //	<root>/tmp/…                                       unfinished uploads
-//	<root>/<kind>s/<SHA-256 of the org id>/ab/abcdef…  whole files
+//	<root>/<kind>s/<SHA-256 of the org id>/ab/abcdef…  whole files, -<copy> after the name of those that have one
 //
 // The organization's id is hashed so that ids that differ in case only stay apart on any file system.
 type Dir struct {
@@ -141,7 +141,7 @@ func (d *Dir) tmp() string { return filepath.Join(d.root, "tmp") }
 
 func (d *Dir) path(k Key) string {
 	org := sha256.Sum256([]byte(k.OrgID))
-	return filepath.Join(d.root, string(k.Kind)+"s", hex.EncodeToString(org[:]), k.SHA256[:2], k.SHA256)
+	return filepath.Join(d.root, string(k.Kind)+"s", hex.EncodeToString(org[:]), k.SHA256[:2], k.name())
 }
 
 func missing(k Key, err error) error {

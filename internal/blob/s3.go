@@ -31,7 +31,7 @@ const (
 // S3 stores files in a bucket of Amazon S3, or of a server that speaks its protocol. All methods may be called
 // concurrently, also by several processes that share the bucket.
 //
-//	<prefix>/<kind>s/<SHA-256 of the org id>/abcdef…
+//	<prefix>/<kind>s/<SHA-256 of the org id>/abcdef…, -<copy> after the name of those that have one
 //
 // An upload goes through a file of this host, which is verified before the bucket gets it.
 type S3 struct {
@@ -160,7 +160,7 @@ func (s *S3) Remove(ctx context.Context, k Key, before time.Time) error {
 
 func (s *S3) name(k Key) string {
 	org := sha256.Sum256([]byte(k.OrgID))
-	return path.Join(s.prefix, string(k.Kind)+"s", hex.EncodeToString(org[:]), k.SHA256)
+	return path.Join(s.prefix, string(k.Kind)+"s", hex.EncodeToString(org[:]), k.name())
 }
 
 func s3Error(k Key, err error) error {

@@ -253,6 +253,26 @@ func TestParseRefusesWhatWouldEndTheServer(t *testing.T) {
 		t.Error("a string that is named 400 times: accepted")
 	}
 
+	// Attributes that lie over each other, so that a few bytes are 65535 of them: a small manifest took an hour.
+	for step, accepted := range map[uint32]bool{0: false, attributeSize - 4: false, attributeSize: true} {
+		count := uint32(0xffff)
+		if accepted {
+			count = 1
+		}
+		var element []byte
+		for _, word := range []uint32{1, noString, noString, 0, step<<16 | attributeSize, count, 0, noString, 0, noString, 8, 0} {
+			element = le.AppendUint32(element, word)
+		}
+		var pool []byte
+		for _, word := range []uint32{1, 0, 0, poolHeaderSize + 4, 0, 0, 0} {
+			pool = le.AppendUint32(pool, word)
+		}
+		data := chunk(chunkXML, chunkHeaderSize, append(chunk(chunkStringPool, poolHeaderSize, pool), chunk(chunkElement, 16, element)...))
+		if err := checkChunks(data); (err == nil) != accepted {
+			t.Errorf("%d attributes, %d bytes apart: %v", count, step, err)
+		}
+	}
+
 	// A directory of a million files that are not there.
 	huge := hugeDirectory(t)
 	if _, err := read(bytes.NewReader(huge), int64(len(huge))); err == nil {

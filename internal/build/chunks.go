@@ -132,6 +132,9 @@ func (w *written) add(chunk []byte) error {
 			return errDamaged
 		}
 		at, step := head+half(head+8), half(head+10)
+		if half(head+12) > 0 && step < attributeSize {
+			return errDamaged // they would lie over each other, and a small file have any number of them
+		}
 		for range half(head + 12) {
 			if at > 0xffff || at+attributeSize > len(chunk) {
 				return errDamaged

@@ -33,6 +33,7 @@ type serverOptions struct {
 	privateHook bool
 	keepDays    int
 	keepSize    int64 // GiB
+	keepUploads int   // days
 	keyFile     string
 	blobs       string // URL
 }
@@ -75,6 +76,7 @@ func (o *serverOptions) flags(p *program, f *pflag.FlagSet) {
 	f.BoolVar(&o.privateHook, "webhook-allow-private", false, "let webhooks reach private networks and this machine")
 	f.DurationVar(&o.lease, "lease", store.DefaultLease, "how long a silent worker keeps its jobs")
 	f.IntVar(&o.keepDays, "keep-artifacts", 30, "`days` for which artifacts are kept; 0 for ever")
+	f.IntVar(&o.keepUploads, "keep-uploads", 30, "`days` for which uploaded test projects and builds are kept after they were last used; 0 for ever")
 	f.Int64Var(&o.keepSize, "keep-artifacts-size", 20, "`GiB` of artifacts that are kept for each organization, the newest; 0 for all")
 }
 
@@ -85,8 +87,8 @@ func (o *serverOptions) parse(p *program) (err error) {
 	if o.databaseURL == "" { // not the flag's default: help must not show its password
 		o.databaseURL = p.env("QGJOB_DATABASE_URL")
 	}
-	if o.keepDays < 0 || o.keepSize < 0 {
-		return exitf(exitUsage, "--keep-artifacts and --keep-artifacts-size cannot be negative: 0 is no bound")
+	if o.keepDays < 0 || o.keepSize < 0 || o.keepUploads < 0 {
+		return exitf(exitUsage, "--keep-artifacts, --keep-artifacts-size and --keep-uploads cannot be negative: 0 is no bound")
 	}
 	if o.lease < time.Second {
 		return exitf(exitUsage, "--lease must be at least 1s: workers report every quarter of it")
@@ -271,5 +273,6 @@ func (s *openServer) close() error {
 }
 
 func (o *serverOptions) retention() server.Retention {
-	return server.Retention{Age: time.Duration(o.keepDays) * 24 * time.Hour, Size: o.keepSize << 30}
+	const day = 24 * time.Hour
+	return server.Retention{Age: time.Duration(o.keepDays) * day, Size: o.keepSize << 30, Unused: time.Duration(o.keepUploads) * day}
 }

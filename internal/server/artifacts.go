@@ -2,31 +2,15 @@ package server
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/blob"
-	"qgjob/internal/store"
 )
-
-const (
-	// retainEvery is how often artifacts are looked at that are too old, or too many.
-	retainEvery = 10 * time.Minute
-	// retainRest is how young a file is left alone: an upload may be about to name it.
-	retainRest = time.Hour
-)
-
-// Retention bounds the artifacts that are kept. Zero is no bound.
-type Retention struct {
-	Age  time.Duration
-	Size int64 // in bytes, of each organization
-}
 
 func (s *Server) artifactRoutes(a huma.API) {
 	add := upload("addArtifact", "/v1/attempts/{id}/artifacts/{name}", "Add a file to what an attempt leaves",
@@ -111,52 +95,4 @@ func (s *Server) artifact(ctx context.Context, in *artifactInput) (*streamOutput
 		return nil, qgjob.Errorf(qgjob.CodeNotFound, "attempt %d of job %s left no %q, or it is not kept any more", in.Attempt, id, in.Name)
 	}
 	return s.sendFile(ctx, blob.Key{OrgID: org, Kind: blob.Artifact, SHA256: found[i].SHA256})
-}
-
-// retainLoop calls retain at the start and every few minutes until the context ends.
-func retainLoop(ctx context.Context, log *slog.Logger, retain func(context.Context) error) {
-	ticker := time.NewTicker(retainEvery)
-	defer ticker.Stop()
-	for {
-		if err := retain(ctx); err != nil && ctx.Err() == nil {
-			log.Error("secrets and artifacts that are too old, or artifacts that are too many, could not be removed", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// retain forgets secrets and artifacts beyond the bounds, and removes files that no artifact has named for as long as rest.
-func (s *Server) retain(ctx context.Context, within Retention, rest time.Duration) error {
-	if err := s.store.ForgetSecrets(ctx, secretsKept); err != nil {
-		return err
-	}
-	for more := within != (Retention{}); more; {
-		var err error
-		if more, err = s.store.ForgetArtifacts(ctx, within.Age, within.Size); err != nil {
-			return err
-		}
-	}
-	for {
-		files, err := s.store.UnnamedFiles(ctx, rest)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			key := blob.Key{OrgID: f.OrgID, Kind: blob.Artifact, SHA256: f.SHA256}
-			// A file is known from before its upload, and is younger by what that took: half of the rest is for it.
-			if err := s.blobs.Remove(ctx, key, time.Now().Add(-rest/2)); err != nil {
-				return err
-			}
-			if err := s.store.FileRemoved(ctx, f); err != nil {
-				return err
-			}
-		}
-		if len(files) < store.ArtifactPage {
-			return nil
-		}
-	}
 }

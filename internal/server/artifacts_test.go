@@ -13,6 +13,7 @@ import (
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/server"
+	"qgjob/internal/store"
 )
 
 // names are a job's artifacts as attempt/name.
@@ -123,7 +124,7 @@ func TestArtifactsAreKeptWithinBounds(t *testing.T) {
 				t.Errorf("within %+v, with %v of rest, stay %q in %q", step.within, step.rest, names, files)
 			}
 		}
-		if files, err := r.store.UnnamedFiles(t.Context(), 0); err != nil || len(files) > 0 {
+		if files, _, err := r.store.UnnamedFiles(t.Context(), 0, store.UnnamedFile{}); err != nil || len(files) > 0 {
 			t.Errorf("files %v are still known: %v", files, err)
 		}
 	})

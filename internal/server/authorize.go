@@ -59,8 +59,12 @@ func ParseTokens(r io.Reader) ([]Token, error) {
 
 // parseToken reads a line's words. Its errors never show the token.
 func parseToken(words []string) (Token, error) {
-	if len(words[0]) < minTokenLength {
-		return Token{}, fmt.Errorf("a token has %d characters or more, such as `openssl rand -hex 32` prints", minTokenLength)
+	isForeign := func(r rune) bool { return r <= ' ' || r > '~' } // such as a byte order mark, which no client would send
+	switch {
+	case len(words[0]) < minTokenLength || strings.HasPrefix(words[0], "org="):
+		return Token{}, fmt.Errorf("a token has %d characters or more, such as `openssl rand -hex 32` prints, and comes first on its line", minTokenLength)
+	case strings.ContainsFunc(words[0], isForeign):
+		return Token{}, errors.New("a token is made of ASCII letters, digits and signs: save the file as plain text without a byte order mark")
 	}
 	t := Token{sum: sha256.Sum256([]byte(words[0]))}
 	if len(words) == 1 {

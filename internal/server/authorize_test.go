@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,6 +16,7 @@ import (
 
 	"qgjob"
 	"qgjob/internal/api"
+	"qgjob/internal/phonesim"
 	"qgjob/internal/server"
 )
 
@@ -86,8 +89,12 @@ func TestWithTokensEachRequestNeedsOne(t *testing.T) {
 				t.Errorf("%s without a token: %d", path, a.status)
 			}
 		}
-		if a := r.do(http.MethodGet, "/docs/../v1/queue", ""); a.status == http.StatusOK {
-			t.Errorf("the way through the documentation is open: %s", a.body)
+		for _, path := range []string{"/docs/../v1/queue", "/docs/%2e%2e/v1/queue", "/docs/..%2fv1/queue", "/docs%2f../v1/queue", "//v1/queue", "/health/../metrics", "/openapi.json/../metrics"} {
+			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodHead, http.MethodOptions, http.MethodConnect} {
+				if a := r.do(method, path, ""); a.status == http.StatusOK {
+					t.Errorf("the way through the documentation is open: %s %s: %s", method, path, a.body)
+				}
+			}
 		}
 	}
 	r.Token = "wrong"
@@ -122,6 +129,13 @@ const (
 func startBound(t *testing.T) *running {
 	t.Helper()
 	return start(t, tokensOf(t, operatorToken, acmeToken+" org=acme", workerToken+"\tworker")...)
+}
+
+// as is a client with another token.
+func (r *running) as(token string) *api.Client {
+	c := *r.Client
+	c.Token = token
+	return &c
 }
 
 // TestATokenOpensWhatItsLineSays asks for every operation with every kind of token.
@@ -176,8 +190,7 @@ func TestATokenOpensWhatItsLineSays(t *testing.T) {
 // Two organizations, a worker and an operator: each sees its own.
 func TestAnOrganizationSeesNothingOfAnother(t *testing.T) {
 	r := startBound(t)
-	as := func(token string) *api.Client { c := *r.Client; c.Token = token; return &c }
-	operator, acme, worker := as(operatorToken), as(acmeToken), as(workerToken)
+	operator, acme, worker := r.as(operatorToken), r.as(acmeToken), r.as(workerToken)
 	submit := func(c *api.Client, org string) (qgjob.Run, error) {
 		return c.Submit(t.Context(), api.SubmitRequest{OrgID: org, AppVersionID: org + "-v1", Jobs: []api.JobSpec{{TestPath: "a.spec.js"}}, AllowUnmatched: true})
 	}
@@ -256,13 +269,233 @@ func TestAnOrganizationSeesNothingOfAnother(t *testing.T) {
 	}
 }
 
+// Why a device is in quarantine quotes how an attempt ended, which may be of any organization.
+func TestAQuarantinesReasonIsNotForOneOrganization(t *testing.T) {
+	r := startBound(t)
+	operator, acme, worker := r.as(operatorToken), r.as(acmeToken), r.as(workerToken)
+	if _, err := worker.Register(t.Context(), newUUID(), api.RegisterRequest{Host: "h", Devices: phones("p1", "p2")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := worker.HoldDevice(t.Context(), "p1", api.HoldRequest{Kind: qgjob.HoldQuarantine, Reason: "4 attempts in a row failed on it; the last one: install_refused (com.zeta.secret)"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := operator.HoldDevice(t.Context(), "p2", api.HoldRequest{Kind: qgjob.HoldMaintain, Reason: "new battery"}); err != nil {
+		t.Fatal(err)
+	}
+	see := func(c *api.Client) string {
+		devices, err := c.Devices(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(devices)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if got := see(acme); strings.Contains(got, "com.zeta.secret") || !strings.Contains(got, "in quarantine") || !strings.Contains(got, "new battery") {
+		t.Errorf("acme sees %s", got)
+	}
+	if got := see(operator); !strings.Contains(got, "com.zeta.secret") {
+		t.Errorf("the operator sees %s", got)
+	}
+}
+
+// A worker reads the files of the jobs that it has, while it has them.
+func TestAWorkersTokenReadsTheFilesOfItsLeases(t *testing.T) {
+	r := startBound(t)
+	operator, worker := r.as(operatorToken), r.as(workerToken)
+	apk, err := phonesim.BuildAPK(phonesim.App{Package: "com.example.shop", VersionCode: 7, VersionName: "1.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, build, other := fileOf("zeta's tests"), fileOf(string(apk)), fileOf("tests of a run that has ended, or never was")
+	for _, f := range []api.File{bundle, other} {
+		if _, err := operator.UploadBundle(t.Context(), "zeta", f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := operator.UploadBuild(t.Context(), "zeta", "v1", build); err != nil {
+		t.Fatal(err)
+	}
+	_, err = operator.Submit(t.Context(), api.SubmitRequest{
+		OrgID: "zeta", AppVersionID: "v1", BundleSHA256: bundle.SHA256, BuildSHA256: build.SHA256, Jobs: []api.JobSpec{{TestPath: "a.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&running{Client: worker, t: t}).newWorker("p1")
+	lease := w.take("p1").Lease
+	read := func(c *api.Client, org, sha256, token string) qgjob.Code {
+		t.Helper()
+		body, err := c.Bundle(t.Context(), org, sha256, token)
+		if sha256 == build.SHA256 {
+			body, err = c.Build(t.Context(), org, "v1", sha256, token)
+		}
+		if err == nil {
+			_ = body.Close()
+		}
+		return qgjob.ErrorCode(err)
+	}
+	for _, c := range []struct {
+		name, org, sha256, token string
+		want                     qgjob.Code
+	}{
+		{"the bundle of its job", "zeta", bundle.SHA256, lease.Token, ""},
+		{"the build of its job", "zeta", build.SHA256, lease.Token, ""},
+		{"the bundle without the lease", "zeta", bundle.SHA256, "", qgjob.CodeLeaseLost},
+		{"the build without the lease", "zeta", build.SHA256, "", qgjob.CodeLeaseLost},
+		{"with a lease that is none", "zeta", bundle.SHA256, "1.aaaa", qgjob.CodeLeaseLost},
+		{"a bundle of another run", "zeta", other.SHA256, lease.Token, qgjob.CodeLeaseLost},
+		{"a bundle that is not there", "zeta", strings.Repeat("a", 64), lease.Token, qgjob.CodeLeaseLost},
+		{"a bundle of another organization", "acme", bundle.SHA256, lease.Token, qgjob.CodeLeaseLost},
+	} {
+		if got := read(worker, c.org, c.sha256, c.token); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if got := read(operator, "zeta", other.SHA256, ""); got != "" {
+		t.Errorf("an operator's: %s", got)
+	}
+	w.report(lease, passed)
+	if got := read(worker, "zeta", bundle.SHA256, lease.Token); got != qgjob.CodeLeaseLost {
+		t.Errorf("after its end: %q", got)
+	}
+}
+
+// Who knows a worker's id can speak for it: nobody else is told it.
+func TestAWorkerIsNotToldTheIDOfAnother(t *testing.T) {
+	r := startBound(t)
+	w := (&running{Client: r.as(workerToken), t: t}).newWorker("p1")
+	answer, err := w.Register(t.Context(), newUUID(), api.RegisterRequest{Host: "h", Devices: phones("p1")})
+	if err != nil || len(answer.Refused) != 1 {
+		t.Fatalf("registered: %+v, %v", answer, err)
+	}
+	if got := answer.Refused[0].Message; strings.Contains(got, w.id) || !strings.Contains(got, w.id[:8]) || !strings.Contains(got, "on desk") {
+		t.Errorf("it says: %s", got)
+	}
+}
+
+// Whoever names what another organization has is answered as if there were nothing.
+func TestWhatAnotherOrganizationHasCannotBeGuessed(t *testing.T) {
+	r := startBound(t)
+	zeta, acme := r.as(operatorToken), r.as(acmeToken)
+	ctx := t.Context()
+	apk, err := phonesim.BuildAPK(phonesim.App{Package: "com.example.shop", VersionCode: 7, VersionName: "1.7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle, build, artifact := fileOf("zeta's tests"), fileOf(string(apk)), fileOf("zeta's video")
+	hook, err := zeta.AddWebhook(ctx, api.WebhookRequest{OrgID: "zeta", URL: "https://hooks.example/zeta"})
+	if err = errors.Join(err,
+		second(zeta.UploadBundle(ctx, "zeta", bundle)), second(zeta.UploadBuild(ctx, "zeta", "v1", build)),
+		zeta.Quarantine(ctx, api.QuarantineRequest{OrgID: "zeta", TestPath: "a.spec.js", Title: "buys", Reason: "r"}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	ci := &qgjob.CI{Repository: "r", Branch: "main", Workflow: "w"}
+	run, err := zeta.Submit(ctx, api.SubmitRequest{
+		OrgID: "zeta", AppVersionID: "v1", BundleSHA256: bundle.SHA256, BuildSHA256: build.SHA256, IdempotencyKey: "k", CI: ci, AllowUnmatched: true,
+		Jobs: []api.JobSpec{{TestPath: "a.spec.js"}, {TestPath: "b.spec.js"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := (&running{Client: r.as(workerToken), t: t}).newWorker("p1")
+	a := w.take("p1")
+	if err := errors.Join(second(w.AppendLog(ctx, a.Lease, 0, []byte("zeta's log"))), second(w.AddArtifact(ctx, a.Lease, "video.webm", artifact))); err != nil {
+		t.Fatal(err)
+	}
+	noHash, none := strings.Repeat("a", 64), newUUID()
+
+	// The same question about what zeta has and about what nobody has is answered alike.
+	job := a.Job.ID
+	for _, q := range []struct{ method, path, body, theirs, nobodys string }{
+		{"GET", "/v1/runs/ID", "", run.ID, none},
+		{"GET", "/v1/runs/ID/report", "", run.ID, none},
+		{"GET", "/v1/runs/ID/events", "", run.ID, none},
+		{"POST", "/v1/runs/ID/cancel", "", run.ID, none},
+		{"POST", "/v1/runs/ID/retry", "{}", run.ID, none},
+		{"GET", "/v1/jobs/ID", "", job, none},
+		{"GET", "/v1/jobs/ID/events", "", job, none},
+		{"GET", "/v1/jobs/ID/log", "", job, none},
+		{"GET", "/v1/jobs/ID/explanation", "", job, none},
+		{"POST", "/v1/jobs/ID/cancel", "", job, none},
+		{"GET", "/v1/jobs/ID/artifacts", "", job, none},
+		{"GET", "/v1/jobs/ID/artifacts/1/video.webm", "", job, none},
+		{"GET", "/v1/jobs?run_id=ID", "", run.ID, none},
+		{"GET", "/v1/jobs?cursor=ID", "", job, none},
+		{"GET", "/v1/export/workload?since=2020-01-01T00:00:00Z&cursor=ID", "", job, none},
+		{"DELETE", "/v1/webhooks/ID", "", hook.ID, none},
+		{"GET", "/v1/webhooks/ID/deliveries", "", hook.ID, none},
+		{"GET", "/v1/bundles/ID?org_id=acme", "", bundle.SHA256, noHash},
+		{"HEAD", "/v1/bundles/ID?org_id=acme", "", bundle.SHA256, noHash},
+		{"GET", "/v1/builds/ID?org_id=acme&app_version_id=v1", "", build.SHA256, noHash},
+		{"HEAD", "/v1/builds/ID?org_id=acme&app_version_id=v1", "", build.SHA256, noHash},
+		{"GET", "/v1/bundles/ID?org_id=zeta", "", bundle.SHA256, noHash},
+		{"GET", "/v1/builds/ID?org_id=zeta&app_version_id=v1", "", build.SHA256, noHash},
+		{"GET", "/v1/bundles/ID?org_id=acme&org_id=zeta", "", bundle.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","app_version_id":"v1","bundle_sha256":"ID","jobs":[{"test_path":"a.spec.js"}]}`, bundle.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","app_version_id":"v1","build_sha256":"ID","jobs":[{"test_path":"a.spec.js"}]}`, build.SHA256, noHash},
+		{"POST", "/v1/runs", `{"org_id":"acme","org_id":"ID","app_version_id":"v1","jobs":[{"test_path":"a.spec.js"}]}`, "zeta", "nobody"},
+		{"GET", "/v1/organizations/ID", "", "zeta", "nobody"},
+		{"GET", "/v1/flaky?org_id=ID", "", "zeta", "nobody"},
+		{"GET", "/v1/webhooks?org_id=ID", "", "zeta", "nobody"},
+		{"GET", "/v1/builds?org_id=ID&app_version_id=v1", "", "zeta", "nobody"},
+		{"GET", "/v1/builds?org_id=acme&app_version_id=ID", "", "v1", "v0"},
+		{"POST", "/v1/quarantine/release", `{"org_id":"acme","test_path":"ID","title":"buys"}`, "a.spec.js", "c.spec.js"},
+		{"POST", "/v1/quarantine/release", `{"org_id":"ID","test_path":"a.spec.js","title":"buys"}`, "zeta", "nobody"},
+	} {
+		ask := func(id string) string {
+			got := r.do(q.method, strings.ReplaceAll(q.path, "ID", id), strings.ReplaceAll(q.body, "ID", id), "Authorization", "Bearer "+acmeToken, "Content-Type", "application/json")
+			return fmt.Sprintf("%d %s", got.status, strings.ReplaceAll(got.body, id, "ID"))
+		}
+		if theirs, nobodys := ask(q.theirs), ask(q.nobodys); theirs != nobodys {
+			t.Errorf("%s %s %s: %s, but of what nobody has: %s", q.method, q.path, q.body, theirs, nobodys)
+		}
+	}
+
+	// What acme submits under the same names is its own, and leaves zeta's as it is.
+	ours, err := acme.Submit(ctx, api.SubmitRequest{
+		OrgID: "acme", AppVersionID: "v1", IdempotencyKey: "k", CI: ci, CancelPrevious: true, AllowUnmatched: true, Jobs: []api.JobSpec{{TestPath: "b.spec.js"}},
+	})
+	if err != nil || ours.OrgID != "acme" || ours.PreviousID != "" || ours.Jobs[0].BuildSHA256 != "" {
+		t.Errorf("acme's run is %+v, %v", ours, err)
+	}
+	left, err := zeta.Run(ctx, run.ID)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, j := range left.Jobs {
+		if j.State != qgjob.Running && j.State != qgjob.Queued {
+			t.Errorf("zeta's job is %s", j.State)
+		}
+	}
+	if hooks, err := zeta.Webhooks(ctx, "zeta"); err != nil || len(hooks.Webhooks) != 1 {
+		t.Errorf("zeta's webhooks: %+v, %v", hooks, err)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
+
+// What editors put around lines changes nothing of what a token opens.
+func TestATokenFileFromAnyEditor(t *testing.T) {
+	tokens := tokensOf(t, operatorToken+"\r", "\r", acmeToken+" \t org=acme \r", "  # "+strings.Repeat("x", 1000)+"\r", workerToken+"\tworker\r")
+	r := start(t, tokens...)
+	for token, want := range map[string]string{operatorToken: "", acmeToken: "belongs to organization acme", workerToken: "is a worker's"} {
+		err := r.as(token).SetOrganization(t.Context(), "acme", api.Organization{Weight: 2})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
 
 func TestTokenFilesThatCannotBeUsed(t *testing.T) {
 	const token = "0123456789abcdef0123456789abcdef"
 	for _, file := range []string{
 		"", "\n# nothing\n", "short\n", "0123456789abcdef 0123456789abcdef\n",
 		token + " admin\n", token + " org=\n", token + " org=a/b\n", token + " worker org=acme\n", token + "\n" + token + " worker\n",
+		"\ufeff" + token + "\n", token + "\u200b\n", "org=a-name-as-long-as-a-token-itself\n",
 	} {
 		_, err := server.ParseTokens(strings.NewReader(file))
 		if qgjob.ErrorCode(err) != qgjob.CodeInvalid || strings.Contains(err.Error(), token) {

@@ -41,7 +41,7 @@ func (s *Server) known(ctx context.Context, in *buildInput) (blob.Key, error) {
 			return key, nil
 		}
 	}
-	return blob.Key{}, qgjob.Errorf(qgjob.CodeNotFound, "app version %s of organization %s has no build %s: upload it first", in.AppVersionID, in.OrgID, in.SHA256)
+	return blob.Key{}, qgjob.Errorf(qgjob.CodeNotFound, "app version %s of organization %s has no build %s, or it was removed after nobody had used it for long: upload it first", in.AppVersionID, in.OrgID, in.SHA256)
 }
 
 type buildsInput struct {
@@ -78,15 +78,28 @@ func (s *Server) hasBuild(ctx context.Context, in *buildInput) (*fileOutput, err
 	if err != nil {
 		return nil, err
 	}
-	return s.statFile(ctx, key)
+	return s.hasUpload(ctx, key)
 }
 
-func (s *Server) buildFile(ctx context.Context, in *buildInput) (*streamOutput, error) {
-	key, err := s.known(ctx, in)
+type readBuildInput struct {
+	SHA256       string `path:"sha256" doc:"SHA-256 of the file in lower-case hexadecimal"`
+	OrgID        string `query:"org_id" required:"true" doc:"organization"`
+	AppVersionID string `query:"app_version_id" required:"true" doc:"app version that the build is one of"`
+	Token        string `header:"Qgjob-Lease-Token" maxLength:"128" doc:"of a lease on a job with this build: a worker's token needs it"`
+}
+
+func (s *Server) buildFile(ctx context.Context, in *readBuildInput) (*streamOutput, error) {
+	key, err := buildKey(ctx, in.OrgID, in.AppVersionID, in.SHA256)
 	if err != nil {
 		return nil, err
 	}
-	return s.sendFile(ctx, key)
+	if err := s.mayRead(ctx, key, in.Token); err != nil {
+		return nil, err
+	}
+	if _, err := s.known(ctx, &buildInput{SHA256: in.SHA256, OrgID: in.OrgID, AppVersionID: in.AppVersionID}); err != nil {
+		return nil, err
+	}
+	return s.sendUpload(ctx, key)
 }
 
 type uploadBuildInput struct {
@@ -104,6 +117,10 @@ func (s *Server) uploadBuild(ctx context.Context, in *uploadBuildInput) (*stored
 	if err := in.fits("build", api.MaxBuildSize); err != nil {
 		return nil, err
 	}
+	up, key, err := s.beginUpload(ctx, key)
+	if err != nil {
+		return nil, err
+	}
 	var app build.Info
 	info, err := s.blobs.Put(ctx, key, in.body, api.MaxBuildSize, func(path string) (err error) {
 		app, err = readBuild(path)
@@ -113,7 +130,7 @@ func (s *Server) uploadBuild(ctx context.Context, in *uploadBuildInput) (*stored
 		return nil, err
 	}
 	err = s.store.AddBuild(ctx, store.Build{
-		OrgID: in.OrgID, AppVersionID: in.AppVersionID, SHA256: key.SHA256, Size: info.Size,
+		OrgID: in.OrgID, AppVersionID: in.AppVersionID, SHA256: key.SHA256, Copy: up.Copy, Size: info.Size,
 		Platform: app.Platform, MinOS: app.MinOS, ABIs: app.ABIs, Kind: app.Kind(), Package: app.Package, VersionName: app.VersionName, VersionCode: app.VersionCode,
 	})
 	if err != nil {

@@ -31,7 +31,7 @@ func TestBundlesTravel(t *testing.T) {
 	if stored, err := r.UploadBundle(t.Context(), "acme", f); err != nil || stored.Size != f.Size || stored.SHA256 != f.SHA256 {
 		t.Errorf("upload again = %+v, %v", stored, err)
 	}
-	body, err := r.Bundle(t.Context(), "acme", f.SHA256)
+	body, err := r.Bundle(t.Context(), "acme", f.SHA256, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestBundlesTravel(t *testing.T) {
 	if has, err := r.HasBundle(t.Context(), "other", f.SHA256); err != nil || has {
 		t.Errorf("another organization has the bundle: %v, %v", has, err)
 	}
-	if _, err := r.Bundle(t.Context(), "other", f.SHA256); qgjob.ErrorCode(err) != qgjob.CodeNotFound {
+	if _, err := r.Bundle(t.Context(), "other", f.SHA256, ""); qgjob.ErrorCode(err) != qgjob.CodeNotFound {
 		t.Errorf("another organization downloads the bundle: %v", err)
 	}
 
@@ -93,7 +93,7 @@ func TestBuildsTravel(t *testing.T) {
 		if err != nil || len(builds) != 1 || builds[0].Package != "com.example.shop" || builds[0].VersionCode != 7 || builds[0].VersionName != "1.7" || builds[0].Size != f.Size {
 			t.Errorf("builds = %+v, %v", builds, err)
 		}
-		body, err := r.Build(t.Context(), "acme", "v1", f.SHA256)
+		body, err := r.Build(t.Context(), "acme", "v1", f.SHA256, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,13 +191,16 @@ func TestServersShareABucket(t *testing.T) {
 	}
 	w := servers[1].newWorker("P1")
 	a := w.take("P1")
-	got, err := servers[1].Bundle(t.Context(), "acme", a.Job.BundleSHA256)
+	got, err := servers[1].Bundle(t.Context(), "acme", a.Job.BundleSHA256, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer got.Close()
 	if data, err := io.ReadAll(got); err != nil || string(data) != "a project" {
 		t.Errorf("the bundle from the other server: %q, %v", data, err)
+	}
+	if a := servers[1].do(http.MethodGet, "/v1/bundles/"+bundle.SHA256+"?org_id=acme", "", "Range", "bytes=2-"); a.status != http.StatusPartialContent || a.body != "project" {
+		t.Errorf("the rest of it: %d %q", a.status, a.body)
 	}
 	if _, err := servers[1].AddArtifact(t.Context(), a.Lease, "report.json", fileOf("{}")); err != nil {
 		t.Fatal(err)

@@ -36,6 +36,13 @@ func TestReview(t *testing.T) {
 	run := func(spec, bundle, attempts string) {
 		t.Helper()
 		sub := store.Submission{OrgID: "acme", AppVersionID: "v", BundleSHA256: bundle, Jobs: []store.JobSpec{{TestPath: spec, Priority: 1, Target: qgjob.TargetAny}}}
+		up, err := st.BeginUpload(t.Context(), "acme", store.BundleUpload, bundle)
+		if err == nil {
+			err = st.AddBundle(t.Context(), up)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 		if _, _, err := st.Submit(t.Context(), sub); err != nil {
 			t.Fatal(err)
 		}

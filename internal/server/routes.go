@@ -116,11 +116,11 @@ func (s *Server) queueRoutes(a huma.API) {
 
 func (s *Server) fileRoutes(a huma.API) {
 	const bundles, builds = "/v1/bundles/{sha256}", "/v1/builds/{sha256}"
-	handle(s, a, clients, operation("hasBundle", http.MethodHead, bundles, tagFiles, "Ask whether a bundle is there", ""), s.hasBundle)
+	handle(s, a, clients, operation("hasBundle", http.MethodHead, bundles, tagFiles, "Ask whether a bundle is there", "Asking counts as use: what nobody uses is removed after a while."), s.hasBundle)
 	handle(s, a, clients|workers, download("bundle", bundles, "Download a bundle"), s.bundleFile)
 	handle(s, a, clients, upload("uploadBundle", bundles, "Upload a bundle", "The test project, as packed by qgjob submit. Stored when its SHA-256 is the path's."), s.uploadBundle)
 	handle(s, a, clients, operation("builds", http.MethodGet, "/v1/builds", tagFiles, "List an app version's builds, newest first", ""), s.builds)
-	handle(s, a, clients, operation("hasBuild", http.MethodHead, builds, tagFiles, "Ask whether an app version has a build", ""), s.hasBuild)
+	handle(s, a, clients, operation("hasBuild", http.MethodHead, builds, tagFiles, "Ask whether an app version has a build", "Asking counts as use: what nobody uses is removed after a while."), s.hasBuild)
 	handle(s, a, clients|workers, download("build", builds, "Download a build"), s.buildFile)
 	handle(s, a, clients, upload("uploadBuild", builds, "Upload a build", "An APK, an IPA or a simulator's .app, zipped. Stored when its SHA-256 is the path's and it can be read."), s.uploadBuild)
 }

@@ -36,8 +36,7 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error
 		return nil, err
 	}
 	if sub.BundleSHA256 != "" {
-		key := blob.Key{OrgID: sub.OrgID, Kind: blob.Bundle, SHA256: sub.BundleSHA256}
-		if _, err := s.blobs.Stat(ctx, key); err != nil {
+		if _, err := s.hasUpload(ctx, blob.Key{OrgID: sub.OrgID, Kind: blob.Bundle, SHA256: sub.BundleSHA256}); err != nil {
 			if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
 				err = qgjob.Errorf(qgjob.CodeInvalid, "bundle_sha256: %w", err)
 			}

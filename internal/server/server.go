@@ -46,9 +46,9 @@ type Options struct {
 	// AllowPrivateWebhooks lets webhooks reach private networks and this machine.
 	AllowPrivateWebhooks bool
 
-	SecretKey []byte    // SecretKeySize bytes that seal the secrets of runs: the same for all servers of a database
-	Retention Retention // of artifacts
-	Tokens    []Token   // empty: loopback listeners only, everything is allowed to this machine's users
+	SecretKey []byte // SecretKeySize bytes that seal the secrets of runs: the same for all servers of a database
+	Retention Retention
+	Tokens    []Token // empty: loopback listeners only, everything is allowed to this machine's users
 }
 
 // Server is an HTTP server over one store. Make it with New; Serve may be called once.

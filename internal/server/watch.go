@@ -254,7 +254,8 @@ type devicesOutput struct {
 }
 
 func (s *Server) devices(ctx context.Context, _ *struct{}) (*devicesOutput, error) {
-	devices, err := s.store.Devices(ctx, principalOf(ctx).OrgID)
+	org := principalOf(ctx).OrgID
+	devices, err := s.store.Devices(ctx, org)
 	if err != nil {
 		return nil, err
 	}
@@ -266,6 +267,9 @@ func (s *Server) devices(ctx context.Context, _ *struct{}) (*devicesOutput, erro
 		h, held := holds[d.ID]
 		if !held {
 			continue
+		}
+		if org != "" && h.Kind == qgjob.HoldQuarantine {
+			h.Reason = "" // it quotes how an attempt ended, whoever's that was
 		}
 		devices[i].Hold = &h
 		if d.State == qgjob.DeviceIdle {

@@ -169,11 +169,11 @@ type UnnamedFile struct {
 	Since         time.Time
 }
 
-// UnnamedFiles lists files that have had no name for so long, ArtifactPage at most. They stay listed until FileRemoved is told of them.
-func (s *Store) UnnamedFiles(ctx context.Context, rest time.Duration) ([]UnnamedFile, error) {
-	var files []UnnamedFile
-	err := s.write(ctx, func(ctx context.Context, t *tx) error {
-		files = nil
+// UnnamedFiles lists files that have had no name for so long, those after one of them, ArtifactPage at most. They stay listed until FileRemoved is told of
+// them. next is what those of the next page come after; zero when there is none.
+func (s *Store) UnnamedFiles(ctx context.Context, rest time.Duration, after UnnamedFile) (files []UnnamedFile, next UnnamedFile, err error) {
+	err = s.write(ctx, func(ctx context.Context, t *tx) error {
+		files, next = nil, UnnamedFile{}
 		var named []UnnamedFile
 		err := t.query(ctx, func(row scanner) error {
 			var f UnnamedFile
@@ -186,10 +186,12 @@ func (s *Store) UnnamedFiles(ctx context.Context, rest time.Duration) ([]Unnamed
 			} else {
 				files = append(files, f)
 			}
+			next = f
 			return err
 		}, `
 			select u.org_id, u.sha256, u.since_ms, exists (select 1 from artifacts a where a.org_id = u.org_id and a.sha256 = u.sha256)
-			from unnamed_files u where u.since_ms <= $1 order by u.since_ms limit $2`, t.now-rest.Milliseconds(), ArtifactPage)
+			from unnamed_files u where u.since_ms <= $1 and (u.since_ms, u.org_id, u.sha256) > ($2, $3, $4)
+			order by u.since_ms, u.org_id, u.sha256 limit $5`, t.now-rest.Milliseconds(), after.Since.UnixMilli(), after.OrgID, after.SHA256, ArtifactPage)
 		if err != nil {
 			return err
 		}
@@ -198,9 +200,12 @@ func (s *Store) UnnamedFiles(ctx context.Context, rest time.Duration) ([]Unnamed
 				return err
 			}
 		}
+		if len(files)+len(named) < ArtifactPage {
+			next = UnnamedFile{}
+		}
 		return nil
 	})
-	return files, err
+	return files, next, err
 }
 
 // FileRemoved forgets a file that is not in the blob store any more. One that is being uploaded again meanwhile stays known.

@@ -41,7 +41,8 @@ type board struct {
 	streaks     map[sched.Group]*streakState
 	holds       map[string]holdState // of devices that are to take no work
 
-	builds map[newestOf]builtFor // newest build, none for the zero value; what is not here was not asked for
+	builds  map[newestOf]builtFor // newest build, none for the zero value; what is not here was not asked for
+	uploads map[uploadKey]int64   // when those were last used, as far as is written, that are stored; others were not asked for
 }
 
 // What a board keeps of the queued jobs themselves: the first of each lane, so that a claim asks the database
@@ -50,6 +51,7 @@ const (
 	headsOfLane  = 256
 	headsOfBoard = 20_000
 	buildsKept   = 10_000
+	uploadsKept  = 10_000
 )
 
 // nextKnown is how many of a lane's first jobs the planner sees one by one.
@@ -122,7 +124,7 @@ func newBoard() *board {
 		workers: map[string]*workerState{}, devices: map[string]*deviceState{},
 		open: map[string]*attempt{}, ofJob: map[int64]*attempt{}, ofWorker: map[string][]*attempt{},
 		estimates: map[estimateKey]sched.Estimate{}, orgs: map[string]*orgState{}, streaks: map[sched.Group]*streakState{},
-		overflows: map[int64]*overflowState{}, holds: map[string]holdState{}, builds: map[newestOf]builtFor{},
+		overflows: map[int64]*overflowState{}, holds: map[string]holdState{}, builds: map[newestOf]builtFor{}, uploads: map[uploadKey]int64{},
 	}
 }
 

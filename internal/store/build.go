@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// AddBuild records a build. Adding it again changes nothing.
+// AddBuild records a build whose file is in the blob store. Adding it again changes nothing.
 func (s *Store) AddBuild(ctx context.Context, b Build) error {
-	return s.write(ctx, func(ctx context.Context, t *tx) error {
+	return s.endUpload(ctx, Upload{OrgID: b.OrgID, Kind: BuildUpload, SHA256: b.SHA256, Copy: b.Copy}, func(ctx context.Context, t *tx) error {
 		for _, platform := range []string{"", b.Platform} {
 			delete(t.b.builds, newestOf{appVersion{b.OrgID, b.AppVersionID}, platform})
 		}
@@ -19,19 +19,34 @@ func (s *Store) AddBuild(ctx context.Context, b Build) error {
 	})
 }
 
-// Builds returns the builds of an app version, newest first.
+// NeedsFile says whether a lease that lives is on a job of the organization with this bundle or build.
+func (s *Store) NeedsFile(ctx context.Context, leaseToken, org, sha256 string) (bool, error) {
+	needed := false
+	err := s.query(ctx, func(row scanner) error {
+		needed = true
+		return row.Scan(new(string))
+	}, `
+		select a.id from devices d, attempts a, jobs j, runs r
+		where d.attempt_id <> '' and a.id = d.attempt_id and a.token = $1 and j.seq = a.job_seq and r.seq = j.run_seq
+			and r.org_id = $2 and $3 in (r.bundle_sha256, r.build_sha256)`, leaseToken, org, sha256)
+	return needed, err
+}
+
+// Builds returns the builds of an app version whose files are there, newest first.
 func (s *Store) Builds(ctx context.Context, org, appVersion string) ([]Build, error) {
 	var builds []Build
 	err := s.query(ctx, func(row scanner) error {
 		var b Build
 		var added int64
 		var abis string
-		err := row.Scan(&b.OrgID, &b.AppVersionID, &b.SHA256, &b.Platform, &b.Package, &b.VersionName, &b.VersionCode, &b.Size, &added, &b.MinOS, &b.Kind, &abis)
+		err := row.Scan(&b.OrgID, &b.AppVersionID, &b.SHA256, &b.Platform, &b.Package, &b.VersionName, &b.VersionCode, &b.Size, &added, &b.MinOS, &b.Kind, &abis, &b.Copy)
 		b.AddedAt, b.ABIs = at(added), words(abis)
 		builds = append(builds, b)
 		return err
 	}, `
-		select org_id, app_version_id, sha256, platform, package, version_name, version_code, size_bytes, added_at_ms, min_os, kind, abis
-		from builds where org_id = $1 and app_version_id = $2 order by number desc`, org, appVersion)
+		select b.org_id, b.app_version_id, b.sha256, b.platform, b.package, b.version_name, b.version_code, b.size_bytes, b.added_at_ms, b.min_os, b.kind, b.abis, u.copy
+		from builds b, uploads u
+		where b.org_id = $1 and b.app_version_id = $2 and u.org_id = b.org_id and u.kind = '`+BuildUpload+`' and u.sha256 = b.sha256 and u.stored
+		order by b.number desc`, org, appVersion)
 	return builds, err
 }

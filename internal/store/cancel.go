@@ -28,12 +28,15 @@ func (s *Store) Cancel(ctx context.Context, org, jobID string) (qgjob.Job, error
 
 // cancel moves a job that is queued or running towards its end, for the given cause.
 func (t *tx) cancel(j *job, cause qgjob.Cause) error {
-	e := qgjob.Event{Cause: cause}
+	stopped := &attempt{}
 	if j.State == qgjob.Running {
-		a := t.b.ofJob[j.seq]
-		e.Attempt, e.DeviceID = a.number, a.device
-		t.publish(TopicWorker(a.worker))
+		stopped = t.b.ofJob[j.seq]
+		t.publish(TopicWorker(stopped.worker))
 	}
 	j.Cause = cause
-	return t.move(j, qgjob.Cancel, e)
+	if err := t.move(j, qgjob.Cancel); err != nil {
+		return err
+	}
+	t.cancels = append(t.cancels, []any{j.seq, j.events, stopped.number, stopped.device, cause, t.now})
+	return nil
 }

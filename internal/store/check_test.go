@@ -13,7 +13,7 @@ import (
 func checkCounters(t testing.TB, q *queue) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	for _, err := range []error{recount(ctx, q.Store), checkBoard(ctx, q.Store)} {
+	for _, err := range []error{recount(ctx, q.Store), checkEvents(ctx, q.Store), checkBoard(ctx, q.Store)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,8 @@ func recount(ctx context.Context, s *Store) error {
 		},
 		"events by job": {
 			`select seq || '', events from jobs`,
-			`select job_seq || '', case when count(*) = max(seq) and min(seq) = 1 then count(*) else -1 end from events group by job_seq`,
+			`select seq || '', 1 + (select count(*) from attempts a where a.job_seq = j.seq and assigned_event > 0) + (select count(*) from attempts a where a.job_seq = j.seq and ended_event > 0)
+				+ (select count(*) from cancels c where c.job_seq = j.seq) from jobs j`,
 		},
 		"attempts by job": {
 			`select seq || '', attempts from jobs where attempts > 0`,

@@ -130,9 +130,10 @@ func (t *tx) assign(j *job, d *deviceState, given sched.Assignment) error {
 		id: t.newID(), token: newToken(j.Attempts), org: j.OrgID, worker: d.worker, device: d.id, reason: given.Reason, why: jsonText(given.Why),
 		job: j, jobSeq: j.seq, number: j.Attempts, assigned: t.now, expires: t.expiry(), saved: t.expiry(),
 	}
-	if err := t.move(j, qgjob.Assign, qgjob.Event{Attempt: a.number, DeviceID: d.id, Message: given.Reason}); err != nil {
+	if err := t.move(j, qgjob.Assign); err != nil {
 		return err
 	}
+	a.assignedEvent = j.events
 	t.b.start(a)
 	t.started = append(t.started, a)
 	if d.waitingUntil > 0 {

@@ -94,10 +94,10 @@ func (j *job) row() []any {
 	}
 }
 
-// move is how every job changes its state: by the one transition function, with its event, its lane and its
-// counters. e carries what the event says about an attempt. What the move means for the next attempt
-// (prefer, avoid) is set before.
-func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
+// move is how every job changes its state: by the one transition function, with its lane, its counters and the number of
+// its event, which is to be written with what made it happen. What the move means for the next attempt (prefer, avoid)
+// is set before.
+func (t *tx) move(j *job, on qgjob.Trigger) error {
 	from := j.State
 	to, err := from.Next(on)
 	if err != nil {
@@ -129,7 +129,6 @@ func (t *tx) move(j *job, on qgjob.Trigger, e qgjob.Event) error {
 	if to == qgjob.Failed || to == qgjob.Errored {
 		t.failedIn[j.RunID] = struct{}{}
 	}
-	t.events = append(t.events, []any{j.seq, j.events, j.OrgID, on, to, e.Attempt, e.DeviceID, e.Outcome, e.Cause, e.Message, t.now})
 	return nil
 }
 
@@ -139,7 +138,7 @@ type attempt struct {
 	reason, why                    string // why is the reason as JSON, of one that was made now
 	job                            *job   // of an open one
 	jobSeq                         int64
-	number                         int
+	number, assignedEvent          int
 	outcome                        qgjob.Outcome
 	resultHash                     string
 	trigger                        qgjob.Trigger
@@ -194,9 +193,8 @@ func (t *tx) end(ctx context.Context, a *attempt, r qgjob.Result, hash string) e
 	if err != nil {
 		return err
 	}
-	cause := r.Cause // of the event
 	if j.excused {
-		s, cause = qgjob.Settlement{Trigger: qgjob.Pass}, j.Cause
+		s = qgjob.Settlement{Trigger: qgjob.Pass}
 	}
 	overflowed := t.overflowed(a)
 	own := false
@@ -242,18 +240,25 @@ func (t *tx) end(ctx context.Context, a *attempt, r qgjob.Result, hash string) e
 	t.devices[t.b.devices[a.device]] = struct{}{}
 	delete(t.attempts, a)
 	t.b.end(a)
-	t.ends = append(t.ends, []any{a.id, r.Outcome, r.Cause, r.Message, string(report), hash, s.Trigger, a.retry, t.now})
 	t.count(a.org, attemptsOf+string(r.Outcome)+"/"+string(r.Cause), 1)
-	return t.move(j, s.Trigger, qgjob.Event{Attempt: a.number, DeviceID: a.device, Outcome: r.Outcome, Cause: cause, Message: r.Message})
+	if err := t.move(j, s.Trigger); err != nil {
+		return err
+	}
+	t.ends = append(t.ends, []any{a.id, r.Outcome, r.Cause, r.Message, string(report), hash, s.Trigger, a.retry, t.now, j.events})
+	return nil
+}
+
+// stateAfter is what a job is by the trigger with which an attempt of it ended.
+func stateAfter(on qgjob.Trigger) (qgjob.JobState, error) {
+	if on == qgjob.Stop {
+		return qgjob.Canceling.Next(on)
+	}
+	return qgjob.Running.Next(on)
 }
 
 // answer is what a worker hears about a result that ended an attempt.
 func (a *attempt) answer() (ResultAnswer, error) {
-	from := qgjob.Running
-	if a.trigger == qgjob.Stop {
-		from = qgjob.Canceling
-	}
-	state, err := from.Next(a.trigger)
+	state, err := stateAfter(a.trigger)
 	if err != nil {
 		return ResultAnswer{}, err
 	}

@@ -133,6 +133,24 @@ func (q *queue) submit(app string, paths ...string) []qgjob.Job {
 	return run.Jobs
 }
 
+// bundle uploads a bundle.
+func (q *queue) bundle(org, sha string) Upload {
+	q.t.Helper()
+	u, err := q.BeginUpload(q.t.Context(), org, BundleUpload, sha)
+	must(q.t, u, err)
+	must(q.t, u, q.AddBundle(q.t.Context(), u))
+	return u
+}
+
+// build uploads a build.
+func (q *queue) build(b Build) {
+	q.t.Helper()
+	u, err := q.BeginUpload(q.t.Context(), b.OrgID, BuildUpload, b.SHA256)
+	must(q.t, u, err)
+	b.Copy = u.Copy
+	must(q.t, b, q.AddBuild(q.t.Context(), b))
+}
+
 func phone(id string) DeviceReport {
 	return DeviceReport{ID: id, Serial: id, Kind: qgjob.TargetDevice, Platform: "android", Model: "Pixel", OSVersion: "14", State: qgjob.DeviceIdle}
 }

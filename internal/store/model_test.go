@@ -84,7 +84,7 @@ func TestQueueAgainstModel(t *testing.T) {
 // wipe empties the database, so that a run does not pay for opening one.
 func wipe(t *testing.T, q *queue) {
 	must(t, 0, q.write(t.Context(), func(ctx context.Context, tx *tx) error {
-		for _, table := range []string{"counters", "runs", "run_facts", "quarantine", "jobs", "queue", "events", "lanes", "estimates", "organizations", "streaks", "overflows", "environments", "workers", "devices", "attempts"} {
+		for _, table := range []string{"counters", "runs", "run_facts", "quarantine", "jobs", "queue", "cancels", "lanes", "estimates", "organizations", "streaks", "overflows", "environments", "workers", "devices", "attempts"} {
 			if err := tx.exec(ctx, "delete from "+table); err != nil {
 				return err
 			}

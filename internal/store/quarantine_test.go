@@ -31,6 +31,7 @@ func TestQuarantine(t *testing.T) {
 		run := func(org, path string, r qgjob.Result) (JobDetail, ResultAnswer) {
 			sub := submission(org, "v1", path)
 			sub.BundleSHA256 = "b1" // one code state
+			q.bundle(org, "b1")
 			made := q.submitRun(sub)
 			a := q.one("w", "p1")
 			answer := q.report("w", a.Lease, r)

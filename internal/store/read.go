@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"qgjob"
 )
@@ -121,17 +122,59 @@ func (s *Store) Events(ctx context.Context, org, jobID string, after int) ([]qgj
 	return events, err
 }
 
+// readEvents makes the events of a job with a number above after, of its submit, its attempts and its cancel.
 func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 	events := []qgjob.Event{}
+	add := func(seq int, e qgjob.Event, ms int64) {
+		if seq > after {
+			e.JobID, e.Seq, e.At = j.ID, seq, at(ms)
+			events = append(events, e)
+		}
+	}
+	add(1, qgjob.Event{Trigger: qgjob.Submit, State: qgjob.Queued}, j.SubmittedAt.UnixMilli())
 	err := query(func(row scanner) error {
-		e := qgjob.Event{JobID: j.ID}
-		var ms int64
-		err := row.Scan(&e.Seq, &e.Trigger, &e.State, &e.Attempt, &e.DeviceID, &e.Outcome, &e.Cause, &e.Message, &ms)
-		e.At = at(ms)
-		events = append(events, e)
+		var e qgjob.Event
+		var trigger qgjob.Trigger
+		var outcome qgjob.Outcome
+		var cause qgjob.Cause
+		var reason, message string
+		var assigned, ended int
+		var assignedMS, endedMS int64
+		err := row.Scan(&e.Attempt, &e.DeviceID, &reason, &assigned, &assignedMS, &trigger, &outcome, &cause, &message, &ended, &endedMS)
+		if err != nil {
+			return err
+		}
+		e.Trigger, e.State, e.Message = qgjob.Assign, qgjob.Running, reason
+		add(assigned, e, assignedMS)
+		if ended == 0 {
+			return nil
+		}
+		if trigger == qgjob.Pass && outcome != qgjob.OutcomePassed {
+			cause = j.Cause // its tests' failures were excused
+		}
+		e.Trigger, e.Outcome, e.Cause, e.Message = trigger, outcome, cause, message
+		e.State, err = stateAfter(trigger)
+		add(ended, e, endedMS)
 		return err
 	}, `
-		select seq, trigger, state, attempt, device_id, outcome, cause, message, at_ms
-		from events where job_seq = $1 and seq > $2 order by seq`, j.seq, after)
+		select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
+		from attempts where job_seq = $1 and (assigned_event > $2 or ended_event > $2)`, j.seq, after)
+	if err != nil {
+		return nil, err
+	}
+	if len(events) < j.events-after {
+		err = query(func(row scanner) error {
+			e := qgjob.Event{Trigger: qgjob.Cancel, State: qgjob.Canceled}
+			var seq int
+			var ms int64
+			err := row.Scan(&seq, &e.Attempt, &e.DeviceID, &e.Cause, &ms)
+			if e.Attempt > 0 {
+				e.State = qgjob.Canceling
+			}
+			add(seq, e, ms)
+			return err
+		}, `select event, attempt, device_id, cause, at_ms from cancels where job_seq = $1`, j.seq)
+	}
+	slices.SortFunc(events, func(a, b qgjob.Event) int { return a.Seq - b.Seq })
 	return events, err
 }

@@ -115,6 +115,9 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	if err != nil {
 		return err
 	}
+	if err := t.knownUploads(ctx, calls, builds); err != nil {
+		return err
+	}
 	var fresh []*submitCall
 	jobs := 0
 	for _, c := range calls {
@@ -166,6 +169,9 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]bui
 	if !ok && sub.BuildSHA256 != newestBuild {
 		return qgjob.Errorf(qgjob.CodeInvalid, "app version %s has no build %s: upload it first", sub.AppVersionID, sub.BuildSHA256)
 	}
+	if err := t.uploaded(sub, build.sha256); err != nil {
+		return err
+	}
 	if err := sub.require(build); err != nil {
 		return err
 	}
@@ -194,6 +200,7 @@ func (t *tx) admit(ctx context.Context, sub *submitCall, builds map[buildKey]bui
 // add collects the rows of a new run.
 func (t *tx) add(sub *submitCall, seq int64) error {
 	run := &sub.run
+	t.use(sub)
 	t.runs = append(t.runs, []any{
 		seq, run.ID, run.OrgID, run.AppVersionID, run.PreviousID, sub.IdempotencyKey, sub.BodyHash,
 		sub.BundleSHA256, sub.BuildSHA256, sub.Project, sub.ConfigPath, len(sub.Jobs), t.now, !sub.Environment.empty(), sub.Video,
@@ -209,7 +216,7 @@ func (t *tx) add(sub *submitCall, seq int64) error {
 			BundleSHA256: sub.BundleSHA256, BuildSHA256: sub.BuildSHA256, Project: sub.Project, ConfigPath: sub.ConfigPath, Environment: !sub.Environment.empty(), Video: sub.Video,
 			SubmittedAt: run.SubmittedAt,
 		}}
-		if err := t.move(j, qgjob.Submit, qgjob.Event{}); err != nil {
+		if err := t.move(j, qgjob.Submit); err != nil {
 			return err
 		}
 		t.newJobs = append(t.newJobs, j)

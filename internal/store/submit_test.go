@@ -15,6 +15,7 @@ func TestSubmitMakesARun(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		sub := submission("acme", "v1", "tests/a.spec.js", "tests/b.spec.js")
 		sub.BundleSHA256, sub.Project, sub.ConfigPath = "bb", "android", "e2e/appwright.config.ts"
+		q.bundle("acme", "bb")
 		sub.Jobs[1].Priority, sub.Jobs[1].Target = 7, qgjob.TargetEmulator
 		made, created, err := q.Submit(t.Context(), sub)
 		if err != nil || !created || made.State != qgjob.Queued || len(made.Jobs) != 2 {
@@ -175,9 +176,7 @@ func TestBuilds(t *testing.T) {
 			t.Fatalf("without builds: %q, %v", got, err)
 		}
 		for _, sha := range []string{"one", "two", "one"} {
-			if err := q.AddBuild(ctx, Build{OrgID: "acme", AppVersionID: "v1", SHA256: sha, Platform: "android", Package: "com.acme", VersionCode: 3, Size: 9}); err != nil {
-				t.Fatal(err)
-			}
+			q.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: sha, Platform: "android", Package: "com.acme", VersionCode: 3, Size: 9})
 		}
 		if got, err := resolve("acme", "v1", ""); err != nil || got != "two" {
 			t.Fatalf("newest build: %q, %v; want two", got, err)
@@ -211,7 +210,7 @@ func TestBuildsSayWhereTheyRun(t *testing.T) {
 			{SHA256: "new", Platform: "android", MinOS: "13"},
 		} {
 			b.OrgID, b.AppVersionID, b.Package = "acme", "v1", "com.acme"
-			must(t, b, q.AddBuild(ctx, b))
+			q.build(b)
 		}
 		for _, c := range []struct {
 			build    string
@@ -452,7 +451,7 @@ func TestPagesPassOverABoundedNumberOfJobs(t *testing.T) {
 func TestBuildsGoWhereTheirCodeRuns(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		build := Build{OrgID: "acme", AppVersionID: "v1", SHA256: "intel", Platform: "android", Package: "com.acme", ABIs: []string{"x86", "x86_64"}}
-		must(t, 0, q.AddBuild(t.Context(), build))
+		q.build(build)
 		arm, intel := phone("arm"), phone("avd")
 		arm.ABIs, intel.ABIs = "arm64-v8a,armeabi-v7a", "x86_64,arm64-v8a"
 		must(t, 0, second(q.Register(t.Context(), "w", "host", "test", []DeviceReport{arm})))

@@ -39,9 +39,10 @@ type tx struct {
 	devices  map[*deviceState]struct{}
 	attempts map[*attempt]struct{} // open ones whose lease or log moved on
 	runs     [][]any
+	used     [][]any // uploads that are named
 	unkeyed  [][]any // runs that lose their idempotency key to a newer one
 	ends     [][]any // of attempts
-	events   [][]any
+	cancels  [][]any
 	facts    [][]any // of new runs
 	counters map[counter]int64
 
@@ -277,18 +278,16 @@ var (
 		{from} where seq = {1}`)
 	insertQueued   = newBulk("ii", `insert into queue (lane_id, job_seq) {values}`)
 	deleteQueued   = newBulk("ii", `delete from queue {using} where lane_id = {1} and job_seq = {2}`)
-	insertAttempts = newBulk("tiittttttii", `
-		insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, why, assigned_at_ms, expires_at_ms)
+	insertAttempts = newBulk("tiittttttiii", `
+		insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, why, assigned_at_ms, expires_at_ms, assigned_event)
 		{values}`)
 	saveAttempts = newBulk("tbbii", `
 		update attempts set acknowledged = {2}, cancel_told = {3}, expires_at_ms = {4}, log_received = {5} {from} where id = {1}`)
-	endAttempts = newBulk("tttttttii", `
-		update attempts set outcome = {2}, cause = {3}, message = {4}, report = {5}, result_hash = {6}, trigger = {7}, retry = {8}, ended_at_ms = {9}
+	endAttempts = newBulk("tttttttiii", `
+		update attempts set outcome = {2}, cause = {3}, message = {4}, report = {5}, result_hash = {6}, trigger = {7}, retry = {8}, ended_at_ms = {9}, ended_event = {10}
 		{from} where id = {1}`)
-	insertEvents = newBulk("iitttitttti", `
-		insert into events (job_seq, seq, org_id, trigger, state, attempt, device_id, outcome, cause, message, at_ms)
-		{values}`)
-	addCounters = newBulk("tti", `
+	insertCancels = newBulk("iiitti", `insert into cancels (job_seq, event, attempt, device_id, cause, at_ms) {values}`)
+	addCounters   = newBulk("tti", `
 		insert into counters (org_id, name, value)
 		{values}
 		on conflict (org_id, name) do update set value = counters.value + excluded.value`)
@@ -320,6 +319,7 @@ func (t *tx) collected() []statement {
 			statements = append(statements, statement{b, rows})
 		}
 	}
+	add(useUploads, t.used)
 	add(unkeyRuns, t.unkeyed)
 	add(insertRuns, t.runs)
 	add(insertFacts, t.facts)
@@ -333,13 +333,13 @@ func (t *tx) collected() []statement {
 	add(insertQueued, queueRows(t.enqueued))
 	add(endAttempts, t.ends)
 	add(insertAttempts, rowsOf(t.started, func(a *attempt) []any {
-		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, a.why, a.assigned, a.expires}
+		return []any{a.id, a.jobSeq, a.number, a.org, a.worker, a.device, a.token, a.reason, a.why, a.assigned, a.expires, a.assignedEvent}
 	}))
 	add(saveAttempts, rowsOfSet(t.attempts, func(a *attempt) []any {
 		a.saved = a.expires
 		return []any{a.id, a.acknowledged, a.cancelTold, a.expires, a.logReceived}
 	}))
-	add(insertEvents, t.events)
+	add(insertCancels, t.cancels)
 	add(saveLanes, rowsOfSet(t.lanes, func(l *laneState) []any {
 		return []any{l.id, l.org, l.appVersion, l.target, l.requires, l.priority, l.prefer, l.avoid, l.runSeq, l.queued, l.oldest, l.oldestAt, l.workMS}
 	}))
@@ -363,7 +363,7 @@ func (t *tx) collected() []statement {
 	}
 	add(addCounters, counts)
 	statements = append(statements, t.learned()...)
-	t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.events = nil, nil, nil, nil, nil, nil
+	t.used, t.unkeyed, t.runs, t.newJobs, t.ends, t.started, t.cancels = nil, nil, nil, nil, nil, nil, nil
 	t.facts, t.environments = nil, nil
 	clear(t.changed)
 	clear(t.enqueued)

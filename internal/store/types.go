@@ -83,6 +83,7 @@ type Build struct {
 	VersionName  string
 	VersionCode  int64
 	Size         int64     // bytes
+	Copy         string    // of its Upload
 	AddedAt      time.Time // set by the store
 }
 

@@ -92,7 +92,7 @@ func (t *tx) claimDevices(ctx context.Context, workerID, host string, devices []
 		if owner := t.b.workers[d.worker]; owner.seen+t.w.lease.Milliseconds() > t.now {
 			held[d.id] = true
 			refused = append(refused, Refusal{DeviceID: d.id, Message: fmt.Sprintf(
-				"device %s belongs to worker %s on %s: stop that worker, or leave the device to it", d.id, owner.id, owner.host)})
+				"device %s belongs to worker %.8s… on %s: stop that worker, or leave the device to it", d.id, owner.id, owner.host)}) // who knows its id speaks for it
 		}
 	}
 	mine := map[string]bool{}

@@ -2,7 +2,7 @@
 // databases' own limit, and as the group-committing backend of a bare HTTP server.
 //
 // The rows are those that qgjob keeps for a submit, in its own tables with their indexes: the run with its
-// idempotency key, its jobs, their places in the queue, their first events, and what its lane and its organization count. What qgjob does to know them (looking up keys and
+// idempotency key, its jobs, their places in the queue, and what its lane and its organization count. What qgjob does to know them (looking up keys and
 // builds, checks, decisions) is left out.
 package plain
 
@@ -39,7 +39,6 @@ type table struct {
 const (
 	runs = iota
 	jobs
-	events
 	queue
 	lanes
 	counters
@@ -53,10 +52,6 @@ var tables = []table{
 	jobs: {
 		into:  "jobs (seq, id, run_seq, org_id, app_version_id, target, test_path, priority, state, events)",
 		kinds: "itittttiti",
-	},
-	events: {
-		into:  "events (job_seq, seq, org_id, trigger, state, attempt, device_id, outcome, cause, message, at_ms)",
-		kinds: "iitttitttti",
 	},
 	queue: {into: "queue (lane_id, job_seq)", kinds: "ii"},
 	lanes: {into: "lanes (id, org_id, app_version_id, target, priority, prefer_device, avoid_device, queued, oldest_seq, oldest_at_ms)", kinds: "itttittiii", rest: `
@@ -110,7 +105,6 @@ func (b *batch) add(s api.SubmitRequest, seq int64) []string {
 		id, job := newID(), seq+int64(i)
 		ids = append(ids, id)
 		b.row(jobs, job, id, seq, s.OrgID, s.AppVersionID, "any", spec.TestPath, int64(spec.Priority), "queued", int64(1))
-		b.row(events, job, int64(1), s.OrgID, "submit", "queued", int64(0), "", "", "", "", now)
 		b.row(queue, g.lane, job)
 	}
 	b.jobs += int64(len(s.Jobs))

@@ -117,6 +117,36 @@ func TestListWithoutDevicectl(t *testing.T) {
 	}
 }
 
+// A program that writes its result once more, after its call, leaves nothing behind.
+func TestDevicectlThatWritesTooLate(t *testing.T) {
+	temporary, bin := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	wrote := filepath.Join(bin, "wrote")
+	script := `#!/bin/sh
+for file; do :; done
+echo '{"result": {"answer": 42}}' > "$file"
+{ while [ -e "$file" ]; do :; done; echo late > "$file"; echo > '` + wrote + `'; } > /dev/null 2>&1 &
+`
+	if err := os.WriteFile(filepath.Join(bin, "xcrun"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var result struct{ Answer int }
+	if err := (xcode{path: bin}).devicectl(t.Context(), time.Minute, &result, "list", "devices"); err != nil || result.Answer != 42 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	for end := time.Now().Add(time.Minute); ; {
+		if _, err := os.Stat(wrote); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("nothing was written")
+		}
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
 // A job boots the simulator, which stays up when its worker ends.
 func TestSimulatorIsBooted(t *testing.T) {
 	t.Parallel()

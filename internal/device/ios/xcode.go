@@ -106,18 +106,24 @@ func (x xcode) refused(doing string, err error) error {
 	return err
 }
 
-// devicectl runs it and reads the result that it writes into a file.
+// devicectl runs it and reads the result that it writes into a file. The file has a directory of its own, which loses its name
+// and then goes with it: a program that outlives its call and writes finds no place for it, whenever that is.
 func (x xcode) devicectl(ctx context.Context, bound time.Duration, result any, args ...string) error {
-	file, err := os.CreateTemp("", "qgjob-devicectl-*.json")
+	dir, err := os.MkdirTemp("", "qgjob-devicectl-*")
 	if err != nil {
 		return device.Failf(qgjob.CauseHostFailed, "%w", err)
 	}
-	file.Close()
-	defer os.Remove(file.Name())
-	if _, err := x.xcrun(ctx, bound, append(append([]string{"devicectl"}, args...), "--json-output", file.Name())...); err != nil {
+	defer func() {
+		gone := dir + "-gone"
+		if os.Rename(dir, gone) == nil {
+			os.RemoveAll(gone)
+		}
+	}()
+	file := filepath.Join(dir, "result.json")
+	if _, err := x.xcrun(ctx, bound, append(append([]string{"devicectl"}, args...), "--json-output", file)...); err != nil {
 		return err
 	}
-	content, err := os.ReadFile(file.Name())
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return device.Failf(qgjob.CauseHostFailed, "%w", err)
 	}
