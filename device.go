@@ -7,7 +7,7 @@ type Device struct {
 	ID        string      `json:"id" doc:"the serial of a phone; <serial>@<host> for what only its host can reach"`
 	Serial    string      `json:"serial" doc:"as adb names it"`
 	Kind      Target      `json:"kind" enum:"device,emulator,browserstack"`
-	Platform  string      `json:"platform" enum:"android,ios"`
+	Platform  string      `json:"platform" enum:"android,ios,any" doc:"any: what each job asks for, as of BrowserStack"`
 	Model     string      `json:"model"`
 	OSVersion string      `json:"os_version"`
 	State     DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting,held,quarantined"`

@@ -13,7 +13,7 @@ import (
 type Traits struct {
 	ID        string
 	Kind      Target
-	Platform  string // android or ios; empty when unknown
+	Platform  string // android or ios, or any of a device that is what each job asks for; empty when unknown
 	Model     string
 	OSVersion string   // numbers with dots; empty when unknown
 	ABIs      string   // instruction sets, joined by commas; empty when unknown
@@ -24,6 +24,8 @@ type Traits struct {
 const (
 	PlatformAndroid = "android"
 	PlatformIOS     = "ios"
+	// PlatformAny is that of a cloud's slot: each of its sessions gets a device of the platform that its job asks for.
+	PlatformAny = "any"
 )
 
 // Requirement is what a job asks of a device besides its target. The zero value asks nothing. All that it
@@ -160,6 +162,15 @@ func (r Requirement) check() error {
 	return nil
 }
 
+// Takes is the platform as which a device with the given one runs a job with the requirement. Of a device that can be
+// any it is Android, unless the job asks for another.
+func (r Requirement) Takes(platform string) string {
+	if platform != PlatformAny {
+		return platform
+	}
+	return cmp.Or(r.Platform, PlatformAndroid)
+}
+
 // String is the requirement in its one form: two that ask the same read the same. ParseRequirement reads it.
 func (r Requirement) String() string {
 	var terms []string
@@ -188,7 +199,7 @@ func (r Requirement) Mismatch(t Traits) string {
 	if r.Device != "" && r.Device != t.ID {
 		return "is not " + r.Device
 	}
-	if r.Platform != "" && r.Platform != t.Platform {
+	if r.Platform != "" && r.Platform != t.Platform && t.Platform != PlatformAny {
 		return fmt.Sprintf("runs %s, not %s", known(t.Platform), r.Platform)
 	}
 	if r.Platform == "" && t.Platform == PlatformIOS && r.Device == "" {

@@ -67,6 +67,18 @@ func TestPlatformsAndBuilds(t *testing.T) {
 			t.Errorf("%q on an iPhone: %q", text, got)
 		}
 	}
+	slot := qgjob.Traits{ID: "S", Kind: qgjob.TargetBrowserStack, Platform: qgjob.PlatformAny, Model: "BrowserStack"}
+	for text, takes := range map[string]string{
+		"": "android", "platform=android, abi=x86": "android", "platform=ios, min-os=17": "ios", "device=S": "android", "os>=12": "", "model=iPhone*": "",
+	} {
+		r, err := qgjob.ParseRequirement(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.Mismatch(slot); (got == "") != (takes != "") || takes != "" && r.Takes(slot.Platform) != takes {
+			t.Errorf("%q on a cloud's slot: %q, as %s", text, got, r.Takes(slot.Platform))
+		}
+	}
 	if got := (qgjob.Requirement{MinOS: "14", ABIs: []string{"x86_64"}}).Mismatch(qgjob.Traits{ID: "avd", Platform: "android"}); got != "" {
 		t.Errorf("a build on a device that has not booted yet: %q", got)
 	}

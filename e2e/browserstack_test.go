@@ -90,6 +90,74 @@ func TestBrowserStack(t *testing.T) {
 	a.nothingLeft()
 }
 
+// TestBrowserStackIOS runs specs on iPhones and on an Android phone of one account: the build, or the platform that is asked for, says where.
+func TestBrowserStackIOS(t *testing.T) {
+	t.Parallel()
+	a := newAccount(t, phonesim.CloudOptions{Parallels: 1})
+	ipa, simulator := buildIPAs(t)
+	dir := a.project(map[string]string{"tests/clipboard.spec.ts": clipboardSpec})
+	w := a.worker("--browserstack-minute-price=60")
+	android := a.submit(dir, "tests/onboarding.spec.ts", "--target=browserstack")
+	a.apk = ipa
+	jobs := []string{
+		a.submit(dir, "tests/onboarding.spec.ts", "--target=browserstack"),
+		a.submit(dir, "tests/sign-in.spec.ts", "--target=browserstack", "--requires=platform=ios"),
+		a.submit(dir, "tests/clipboard.spec.ts", "--target=browserstack"),
+		a.submit(dir, "tests/onboarding.spec.ts", "--deadline=1s", "--max-cost=100"), // there is no device of its own
+	}
+	sessions := map[string]string{} // which device each ran on
+	for _, id := range append(jobs, android) {
+		d := a.waitFor(id, 5*time.Minute, "has a verdict", hasVerdict)
+		if d.State != qgjob.Passed || len(d.AttemptList) != 1 {
+			t.Fatalf("%s is %s after %d attempts: %s\n%s", d.TestPath, d.State, len(d.AttemptList), d.Message, a.log(id))
+		}
+		for _, s := range d.AttemptList[0].Report.CloudSessions {
+			if !strings.Contains(s.URL, s.ID) || s.VideoURL == "" || s.Cost <= 0 {
+				t.Errorf("%s: linked session %+v", d.TestPath, s)
+			}
+			sessions[s.ID] = id
+		}
+	}
+	l := a.cloud.Ledger()
+	if l.Uploads != 2 || l.SessionsMade != 6 || l.SessionsRefused != 0 || l.Unauthorized != 0 {
+		t.Errorf("the account says %+v", l)
+	}
+	for _, s := range l.Sessions {
+		want := "iPhone 15"
+		if sessions[s.ID] == android {
+			want = "Google Pixel 8"
+		}
+		if s.Device != want || s.Status != "passed" || sessions[s.ID] == "" {
+			t.Errorf("session %q of job %s ran on a %s, want %s, and is %s", s.Name, sessions[s.ID], s.Device, want, s.Status)
+		}
+	}
+	if out, code := run(t, dir, a.env(), time.Minute, "devices"); code != 0 || !strings.Contains(out, "android or ios") {
+		t.Errorf("devices: exit %d: %s", code, out)
+	}
+	a.apk = simulator
+	refused := start(t, dir, a.env(), a.submitArgs("tests/onboarding.spec.ts", "--target=browserstack")...)
+	if code := refused.exit(time.Minute); code == 0 || !strings.Contains(refused.errOut.String(), "name an IPA with --app") {
+		t.Errorf("a simulator's app for BrowserStack: exit %d: %s", code, refused.errOut)
+	}
+	w.signal(15)
+	w.exit(time.Minute)
+	a.nothingLeft()
+}
+
+// clipboardSpec uses what needs more of an iPhone than its elements: AppWright brings WebDriverAgent to the front, and the app again.
+const clipboardSpec = `import { test, expect } from "appwright";
+test("the clipboard is read, and the screen tapped", async ({ device }) => {
+  expect(device.getPlatform()).toBe("ios");
+  await device.webdriverClient.setClipboard(Buffer.from("bread").toString("base64"));
+  expect(Buffer.from(await device.getClipboardText(), "base64").toString()).toBe("bread");
+  await expect(device.getByText("Groceries from around the corner")).toBeVisible();
+  const next = await device.getByText("Next").getElement();
+  const box = await device.webdriverClient.getElementRect(next["element-6066-11e4-a52e-4f735466cecf"]);
+  await device.tap({ x: box.x + box.width / 2, y: box.y + box.height / 2 });
+  await expect(device.getByText(/At your door/)).toBeVisible();
+});
+`
+
 // nosySpec looks for the account's credentials and reach.
 const nosySpec = `import { test, expect } from "appwright";
 test("sees no credentials", async ({ device }) => {

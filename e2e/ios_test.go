@@ -34,15 +34,22 @@ func newIPhones(t *testing.T, devices ...phonesim.IPhoneOptions) *iphones {
 			t.Error(err)
 		}
 	})
+	s.ipa, s.app = buildIPAs(t)
+	return s
+}
+
+// buildIPAs builds the example's app for iPhones and for simulators.
+func buildIPAs(t *testing.T) (ipa, simulator string) {
+	t.Helper()
 	dir := t.TempDir()
-	s.ipa, s.app = filepath.Join(dir, "corner-shop.ipa"), filepath.Join(dir, "corner-shop.zip")
-	for file, more := range map[string][]string{s.ipa: nil, s.app: {"--simulator"}} {
+	ipa, simulator = filepath.Join(dir, "corner-shop.ipa"), filepath.Join(dir, "corner-shop.zip")
+	for file, more := range map[string][]string{ipa: nil, simulator: {"--simulator"}} {
 		args := append([]string{"phone", "ipa", filepath.Join(root, "examples/onboarding/app/corner-shop.json"), "-o", file}, more...)
 		if out, code := run(t, root, environment(t), time.Minute, args...); code != 0 {
 			t.Fatalf("phone ipa: exit %d: %s", code, out)
 		}
 	}
-	return s
+	return ipa, simulator
 }
 
 // onMac starts a worker on the Mac that drives the given devices.

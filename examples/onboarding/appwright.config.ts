@@ -50,5 +50,14 @@ export default defineConfig({
         expectTimeout: 5_000,
       },
     },
+    {
+      name: "cloud-iphone",
+      use: {
+        platform: Platform.IOS,
+        device: { provider: "browserstack", name: "iPhone 15", osVersion: "17" },
+        buildPath: "build/corner-shop.ipa",
+        expectTimeout: 5_000,
+      },
+    },
   ],
 });

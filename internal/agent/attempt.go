@@ -31,7 +31,7 @@ type attempt struct {
 	api.Assignment
 	slot     *slot
 	kind     qgjob.Target    // of the device
-	platform string          // of the device
+	platform string          // as which the device runs it
 	ctx      context.Context // ends with the reason to stop
 	cancel   context.CancelCauseFunc
 	lease    time.Time // by the wall clock, until which the server is known to keep the lease
@@ -41,7 +41,8 @@ type attempt struct {
 
 // newAttempt gives an assignment to a slot. The caller holds mu.
 func (a *Agent) newAttempt(ctx context.Context, as api.Assignment, s *slot) *attempt {
-	at := &attempt{Assignment: as, slot: s, kind: s.info.Kind, platform: s.info.Platform, lease: wallNow().Add(a.lease)}
+	requires, _ := qgjob.ParseRequirement(as.Job.Requires) // which the server has read
+	at := &attempt{Assignment: as, slot: s, kind: s.info.Kind, platform: requires.Takes(s.info.Platform), lease: wallNow().Add(a.lease)}
 	at.ctx, at.cancel = context.WithCancelCause(ctx)
 	a.attempts[as.AttemptID] = at
 	s.attempt = at

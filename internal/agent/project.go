@@ -210,7 +210,7 @@ func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Pla
 		return b, "", err
 	}
 	return device.Build{
-		Path: path, SHA256: info.SHA256, Package: info.Package, Activity: info.Activity, VersionCode: info.VersionCode,
+		Path: path, Platform: info.Platform, Simulator: info.Simulator, SHA256: info.SHA256, Package: info.Package, Activity: info.Activity, VersionCode: info.VersionCode,
 		Key: qgjob.App{OrgID: job.OrgID, AppVersionID: job.AppVersionID, BuildSHA256: info.SHA256},
 	}, info.VersionName, nil
 }
@@ -218,9 +218,11 @@ func (a *Agent) build(ctx context.Context, at *attempt, project string, plan Pla
 // fits refuses a build for other devices than the one that the job was given: the server knows only of builds that were uploaded.
 func fits(info build.Info, at *attempt) error {
 	switch kind := info.Kind(); {
-	case at.kind == qgjob.TargetBrowserStack:
 	case at.platform != "" && info.Platform != at.platform:
 		return device.Failf(qgjob.CauseProjectInvalid, "the build of %s is for %s, and the job was given a device with %s: ask for the platform (--requires=platform=%s), or submit the build with --app", info.Package, info.Platform, at.platform, info.Platform)
+	case at.kind == qgjob.TargetBrowserStack && info.Simulator:
+		return device.Failf(qgjob.CauseProjectInvalid, "the build of %s is for simulators, and BrowserStack has iPhones only: submit an IPA with --app", info.Package)
+	case at.kind == qgjob.TargetBrowserStack:
 	case kind != "" && kind != at.kind:
 		return device.Failf(qgjob.CauseProjectInvalid, "the build of %s is for target %s, and the job was given a %s: submit with --target=%s, or the build with --app", info.Package, kind, at.kind, kind)
 	}

@@ -18,6 +18,7 @@ import (
 	"qgjob/internal/api"
 	"qgjob/internal/bundle"
 	"qgjob/internal/device"
+	"qgjob/internal/phonesim"
 )
 
 func TestThirdFailureEndsTheWorkerWhenItsOtherJobsHaveEnded(t *testing.T) {
@@ -425,6 +426,55 @@ func TestBadBuildIsFinal(t *testing.T) {
 	}
 	if phones.byID["P1"].installs != 0 {
 		t.Error("a device was touched")
+	}
+}
+
+// A slot of BrowserStack runs a job on the platform that the job's build is for. What a config names is checked by the worker alone.
+func TestSlotRunsTheBuildsPlatform(t *testing.T) {
+	w := newWorld(t, 0)
+	phones := newPhones("S1")
+	slot := &phones.byID["S1"].info
+	slot.Kind, slot.Platform, slot.OSVersion = qgjob.TargetBrowserStack, qgjob.PlatformAny, ""
+	runner := &recording{specs: specs{"tests/good.spec.js": passes}}
+	dir := projectDir(t)
+	w.start(Options{Drivers: []device.Driver{phones}, Forever: true, ProjectDir: dir, Runner: runner})
+	app := func(simulator bool) []byte {
+		content, err := phonesim.BuildIPA(phonesim.App{Package: "com.example.shop"}, simulator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	ipa := file(app(false))
+	if _, err := w.client.UploadBuild(t.Context(), "qualgent", "iphone", ipa); err != nil {
+		t.Fatal(err)
+	}
+	run := func(version, sha, requires string) api.JobDetail {
+		run, err := w.client.Submit(t.Context(), api.SubmitRequest{
+			OrgID: "qualgent", AppVersionID: version, BuildSHA256: sha,
+			Jobs: []api.JobSpec{{TestPath: "tests/good.spec.js", Target: string(qgjob.TargetBrowserStack), Requires: requires}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.verdict(run.Jobs[0].ID)
+	}
+	for _, j := range []api.JobDetail{run("xyz123", "", ""), run("iphone", ipa.SHA256, "")} {
+		if j.State != qgjob.Passed {
+			t.Errorf("%+v", j)
+		}
+	}
+	if len(runner.ran) != 2 || runner.ran[0].Platform != qgjob.PlatformAndroid || runner.ran[1].Platform != qgjob.PlatformIOS {
+		t.Errorf("it ran %+v", runner.ran)
+	}
+	if j := run("xyz123", "", "platform=ios"); j.Cause != qgjob.CauseProjectInvalid || !strings.Contains(j.Message, "is for android") {
+		t.Errorf("an APK for a job of iOS: %s %s", j.Cause, j.Message)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "app.apk"), app(true), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if j := run("xyz123", "", "platform=ios"); j.Cause != qgjob.CauseProjectInvalid || !strings.Contains(j.Message, "BrowserStack has iPhones only") {
+		t.Errorf("a simulator's app: %s %s", j.Cause, j.Message)
 	}
 }
 

@@ -284,7 +284,7 @@ type DeviceReport struct {
 	ID          string            `json:"id" minLength:"1" maxLength:"255"`
 	Serial      string            `json:"serial" maxLength:"255"`
 	Kind        qgjob.Target      `json:"kind" enum:"device,emulator,browserstack"`
-	Platform    string            `json:"platform" enum:"android,ios"`
+	Platform    string            `json:"platform" enum:"android,ios,any"`
 	Model       string            `json:"model" maxLength:"255"`
 	OSVersion   string            `json:"os_version" maxLength:"64"`
 	State       qgjob.DeviceState `json:"state" enum:"idle,busy,offline,unauthorized,booting"`

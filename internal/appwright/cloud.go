@@ -26,9 +26,9 @@ import (
 	"qgjob"
 )
 
-// cloudBuildPath is what AppWright is told to upload. Of an address it sends nothing but the address, and the
-// worker has uploaded the build.
-const cloudBuildPath = "https://qgjob.invalid/app.apk"
+// cloudBuildAt is where AppWright is told to upload the build from. Of an address it sends nothing but the address, and
+// the worker has uploaded the build.
+const cloudBuildAt = "https://qgjob.invalid/"
 
 // cloudFront is what AppWright reaches in the place of *.browserstack.com, whose names are fixed in it: the hub
 // is the run's session proxy, the REST interface the endpoint's. It speaks TLS with a certificate that only

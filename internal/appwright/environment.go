@@ -46,7 +46,7 @@ func (r Run) environment(t tools, proxyPort int) []string {
 	)
 	switch {
 	case r.Upstream.Cloud:
-		env = append(env, "QGJOB_BUILD_PATH="+cloudBuildPath)
+		env = append(env, "QGJOB_BUILD_PATH="+cloudBuildAt+r.buildName())
 	case r.App.Path != "":
 		env = append(env, "QGJOB_BUILD_PATH="+t.path(r.buildName()))
 	}

@@ -246,7 +246,7 @@ func (p Project) Choose(kind qgjob.Target, platform, name string) (PlaywrightPro
 	case name != "":
 		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "the config %s has no Playwright project named %q: it has %s", p.rel(p.ConfigPath), name, p.listProjects())
 	case len(fit) == 0:
-		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "no Playwright project of %s has provider %q%s, which a job on target %s needs: it has %s; add one, or name one with --project", p.rel(p.ConfigPath), providers[kind], andPlatform(platform), kind, p.listProjects())
+		return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "no Playwright project of %s has provider %q%s, which a job on target %s needs: it has %s; add one, or name one with --project%s", p.rel(p.ConfigPath), providers[kind], andPlatform(platform), kind, p.listProjects(), p.orIOS(kind, platform))
 	}
 	return PlaywrightProject{}, failuref(qgjob.CauseProjectInvalid, "several Playwright projects of %s have provider %q%s: it has %s; name one with --project", p.rel(p.ConfigPath), providers[kind], andPlatform(platform), p.listProjects())
 }
@@ -262,6 +262,16 @@ func andPlatform(platform string) string {
 		return ""
 	}
 	return " and platform " + platform
+}
+
+// orIOS is what to ask for when the projects that are for a kind of device are for iOS.
+func (p Project) orIOS(kind qgjob.Target, platform string) string {
+	if platform == qgjob.PlatformIOS || !slices.ContainsFunc(p.Playwrights, func(c PlaywrightProject) bool {
+		return c.Provider == providers[kind] && c.Platform == qgjob.PlatformIOS
+	}) {
+		return ""
+	}
+	return ", or ask for iOS (--requires=platform=ios, or a build for it)"
 }
 
 // runsOn says whether a Playwright project can be made to run on a kind of device: what is for a phone runs

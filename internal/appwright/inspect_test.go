@@ -143,6 +143,19 @@ func TestChoose(t *testing.T) {
 		{Name: "cloud", Provider: "browserstack"},
 		{Name: "iphone", Provider: "local-device", Platform: "ios"},
 	}}
+	clouds := Project{Dir: "/p", ConfigPath: "/p/appwright.config.ts", Playwrights: []PlaywrightProject{
+		{Name: "cloud", Provider: "browserstack", Platform: "android"},
+		{Name: "cloud iphone", Provider: "browserstack", Platform: "ios"},
+	}}
+	for _, platform := range []string{"android", "ios"} {
+		if got, err := clouds.Choose(qgjob.TargetBrowserStack, platform, ""); err != nil || got.Platform != platform {
+			t.Errorf("for %s on BrowserStack: %+v, %v", platform, got, err)
+		}
+	}
+	clouds.Playwrights = clouds.Playwrights[1:]
+	if _, err := clouds.Choose(qgjob.TargetBrowserStack, "android", ""); err == nil || !strings.Contains(err.Error(), "ask for iOS (--requires=platform=ios") {
+		t.Errorf("where BrowserStack is for iOS only: %v", err)
+	}
 	for _, c := range []struct {
 		kind           qgjob.Target
 		platform, name string

@@ -52,12 +52,20 @@ func (o *devicesOptions) run(ctx context.Context, p *program) error {
 	rows := make([][]string, 0, len(list.Devices))
 	for _, d := range list.Devices {
 		rows = append(rows, []string{
-			d.ID, string(d.State), string(d.Kind), d.Model, d.OSVersion, screenOf(d), batteryOf(d), storageOf(d), d.Host, occupation(d),
+			d.ID, string(d.State), string(d.Kind), d.Model, systemOf(d), screenOf(d), batteryOf(d), storageOf(d), d.Host, occupation(d),
 			strconv.FormatInt(d.Installs, 10), strconv.FormatInt(d.InstallsSaved, 10),
 		})
 	}
 	p.printTable([]string{"DEVICE", "STATE", "KIND", "MODEL", "OS", "SCREEN", "BATTERY", "FREE", "HOST", "NOW", "INSTALLS", "SAVED"}, rows)
 	return nil
+}
+
+// systemOf shows the version of a device's system, or that a cloud's slot has each.
+func systemOf(d qgjob.Device) string {
+	if d.Platform == qgjob.PlatformAny {
+		return "android or ios"
+	}
+	return d.OSVersion
 }
 
 // screenOf, batteryOf and storageOf show what is known of a device's body.

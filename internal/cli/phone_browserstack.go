@@ -25,10 +25,11 @@ func (p *program) phoneBrowserStackCommand() *cobra.Command {
 		Use:   "browserstack",
 		Short: "Simulate an account of BrowserStack",
 		Long: `Browserstack runs a stand-in of BrowserStack's hub and REST interface until it is interrupted, with a
-simulated phone behind each session. It is as strict as the real one is documented to be: with credentials,
-unknown apps and devices, the account's parallels and queue, uploads in a minute, their 30 days, and idle
-sessions. It takes apps that qgjob phone apk made. Its control address tells what was asked of it
-(GET /ledger) and breaks it on demand (PUT /fault).`,
+simulated phone or iPhone behind each session. It is as strict as the real one is documented to be: with
+credentials, unknown apps and devices, apps on devices of the other platform, the account's parallels and
+queue, uploads in a minute, their 30 days, and idle sessions. It takes apps that qgjob phone apk and qgjob
+phone ipa made. Its control address tells what was asked of it (GET /ledger) and breaks it on demand
+(PUT /fault).`,
 		Example: `  qgjob phone browserstack --listen=127.0.0.1:8585 --parallels=2
   BROWSERSTACK_USERNAME=simulated BROWSERSTACK_ACCESS_KEY=simulated-key \
     qgjob worker --browserstack-url=http://127.0.0.1:8585

@@ -24,7 +24,7 @@ type Info struct {
 	ID          string            // the same on every host that reaches the same device: a phone's serial, "<serial>@<hostname>" for what only this host can reach
 	Serial      string            // what Driver.Open takes
 	Kind        qgjob.Target      // TargetDevice, TargetEmulator or TargetBrowserStack
-	Platform    string            // android or ios
+	Platform    string            // android or ios, or qgjob.PlatformAny
 	Model       string            // "" while unknown (offline, unauthorized)
 	OSVersion   string            // "" while unknown
 	Hardware    qgjob.Hardware    // of when it was last asked, a minute ago or so
@@ -36,6 +36,8 @@ type Info struct {
 // Build is a build on this host's disk, as package build parsed it.
 type Build struct {
 	Path        string // of the APK or IPA
+	Platform    string // qgjob.PlatformAndroid or qgjob.PlatformIOS
+	Simulator   bool   // an iOS app for simulators only
 	SHA256      string // of the file, in lower-case hexadecimal
 	Package     string // Android package or iOS bundle id
 	Activity    string // launchable activity; "" where there is none

@@ -2,13 +2,16 @@ package phonesim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,39 +21,84 @@ import (
 type cloudSession struct {
 	CloudSession
 	app       *cloudApp
+	os        string // android or ios
 	osVersion string
 	token     string        // of its public pages
 	marked    string        // passed or failed, as the client said
 	granted   chan struct{} // closed when it gets a parallel
 
-	phone   *Phone
-	handler http.Handler // of the phone's UiAutomator2 server
-	inner   string       // that server's id of the session
+	booted
 
 	idle      time.Duration
 	idleTimer *time.Timer
 	limit     *time.Timer
 }
 
+// booted is a phone in a session, with the app in front.
+type booted struct {
+	phone   *Phone
+	dir     string       // of an iPhone's files
+	handler http.Handler // of the phone's UiAutomator2 server, or WebDriverAgent
+	inner   string       // that server's id of the session
+}
+
+// switchOff ends the phone, if there is one.
+func (b booted) switchOff() {
+	if b.phone == nil {
+		return
+	}
+	b.phone.Close()
+	if b.dir != "" {
+		os.RemoveAll(b.dir)
+	}
+}
+
 // cloudDevices are the phones that the account can have, as the REST interface lists them.
-var cloudDevices = []map[string]any{
-	cloudDevice("Google Pixel 8", "14.0"), cloudDevice("Google Pixel 7", "13.0"), cloudDevice("Samsung Galaxy S23", "13.0"),
-	cloudDevice("Samsung Galaxy S22", "12.0"), cloudDevice("OnePlus 9", "11.0"), cloudDevice("Samsung Galaxy S10", "9.0"),
+var cloudDevices = []cloudDevice{
+	{osAndroid, "14.0", "Google Pixel 8", true},
+	{osAndroid, "13.0", "Google Pixel 7", true},
+	{osAndroid, "13.0", "Samsung Galaxy S23", true},
+	{osAndroid, "12.0", "Samsung Galaxy S22", true},
+	{osAndroid, "11.0", "OnePlus 9", true},
+	{osAndroid, "9.0", "Samsung Galaxy S10", true},
+	{osIOS, "18", "iPhone 16", true},
+	{osIOS, "17", "iPhone 15 Pro", true},
+	{osIOS, "17", "iPhone 15", true},
+	{osIOS, "16", "iPhone 14", true},
+	{osIOS, "15", "iPhone 13", true},
 }
 
-func cloudDevice(name, version string) map[string]any {
-	return map[string]any{"os": "android", "os_version": version, "device": name, "realMobile": true}
+// The systems of its phones.
+const (
+	osAndroid = "android"
+	osIOS     = "ios"
+)
+
+type cloudDevice struct {
+	OS         string `json:"os"`
+	OSVersion  string `json:"os_version"`
+	Device     string `json:"device"`
+	RealMobile bool   `json:"realMobile"`
 }
 
-// findDevice finds the phone that a session asks for; a version may be given without its minor number.
-func findDevice(name, version string) (model, osVersion string, ok bool) {
+// findDevice finds the phone that a session asks for; a version may be given without its minor number. Of platforms it may name
+// several, all the same.
+func findDevice(name, version string, platforms ...string) (d cloudDevice, ok bool) {
 	for _, d := range cloudDevices {
-		has := d["os_version"].(string)
-		if d["device"] == name && (version == "" || version == has || version+".0" == has) {
-			return name, has, true
+		other := slices.ContainsFunc(platforms, func(p string) bool { return p != "" && !strings.EqualFold(p, d.OS) })
+		if d.Device == name && !other && (version == "" || version == d.OSVersion || version+".0" == d.OSVersion) {
+			return d, true
 		}
 	}
-	return "", "", false
+	return cloudDevice{}, false
+}
+
+// automation is what drives the apps of a session's phone, as Appium calls it.
+func (s *cloudSession) automation() string {
+	if s.os == osIOS {
+		return "XCUITest"
+	}
+	return "UiAutomator2"
 }
 
 func buildID(name string) string {
@@ -102,9 +150,7 @@ func (c *Cloud) serveHub(w http.ResponseWriter, r *http.Request) {
 			hubError(w, refusal)
 			return
 		}
-		hubAnswer(w, http.StatusOK, map[string]any{"sessionId": s.ID, "capabilities": map[string]any{
-			"platformName": "android", "appium:automationName": "uiautomator2", "deviceName": s.Device, "platformVersion": s.osVersion, "appium:appPackage": s.app.info.pkg,
-		}})
+		hubAnswer(w, http.StatusOK, map[string]any{"sessionId": s.ID, "capabilities": s.capabilities()})
 		return
 	}
 	rest, ok := strings.CutPrefix(path, "/session/")
@@ -169,33 +215,63 @@ func (c *Cloud) makeSession(r *http.Request) (*cloudSession, *driverError) {
 	var app string
 	asked.get("appium:app", &app)
 	options := struct {
-		DeviceName  string `json:"deviceName"`
-		OSVersion   string `json:"osVersion"`
-		BuildName   string `json:"buildName"`
-		ProjectName string `json:"projectName"`
-		SessionName string `json:"sessionName"`
-		IdleTimeout int    `json:"idleTimeout"`
+		DeviceName   string `json:"deviceName"`
+		OSVersion    string `json:"osVersion"`
+		PlatformName string `json:"platformName"`
+		BuildName    string `json:"buildName"`
+		ProjectName  string `json:"projectName"`
+		SessionName  string `json:"sessionName"`
+		IdleTimeout  int    `json:"idleTimeout"`
 	}{BuildName: "Untitled Build", ProjectName: "Untitled Project"}
 	asked.get("bstack:options", &options)
 	s := &cloudSession{app: c.findApp(app), token: hashedID(), idle: defaultIdle, granted: make(chan struct{})}
 	if s.app == nil {
 		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_APP_URL] The app_url specified in the 'app' capability in your Appium test script is invalid: %q", app)
 	}
-	model, version, ok := findDevice(options.DeviceName, options.OSVersion)
+	var platform string
+	asked.get("platformName", &platform)
+	device, ok := findDevice(options.DeviceName, options.OSVersion, options.PlatformName, platform)
 	if !ok {
-		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_DEVICE] Could not find device %q with OS version %q", options.DeviceName, options.OSVersion)
+		return nil, notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_DEVICE] Could not find device %q with OS version %q and platform %q", options.DeviceName, options.OSVersion, cmp.Or(options.PlatformName, platform))
+	}
+	s.os, s.osVersion = device.OS, device.OSVersion
+	if refusal := s.mismatch(asked); refusal != nil {
+		return nil, refusal
 	}
 	if options.IdleTimeout > 0 {
 		s.idle = min(time.Duration(options.IdleTimeout)*time.Second, longestIdle)
 	}
-	s.osVersion = version
 	s.CloudSession = CloudSession{
-		ID: hashedID(), Name: options.SessionName, Build: options.BuildName, Project: options.ProjectName, Device: model, SHA256: s.app.sha256, Status: "queued",
+		ID: hashedID(), Name: options.SessionName, Build: options.BuildName, Project: options.ProjectName, Device: device.Device, SHA256: s.app.sha256, Status: "queued",
 	}
 	if refusal := c.enter(s); refusal != nil {
 		return nil, refusal
 	}
 	return s, c.boot(s)
+}
+
+// mismatch refuses a session whose app, or the automation that it asks for, is not for its phone. What the real BrowserStack says then is not known.
+func (s *cloudSession) mismatch(asked capabilities) *driverError {
+	if s.app.os != s.os {
+		return notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_APP_CAP] The app %q is for %s, and the device runs %s", s.app.name, s.app.os, s.os)
+	}
+	var automation string
+	asked.get("appium:automationName", &automation)
+	if automation != "" && !strings.EqualFold(automation, s.automation()) {
+		return notMade(http.StatusUnprocessableEntity, "[BROWSERSTACK_INVALID_AUTOMATION_NAME] The automationName %q does not drive devices with %s", automation, s.os)
+	}
+	return nil
+}
+
+// capabilities are those that a session's client is told.
+func (s *cloudSession) capabilities() map[string]any {
+	told := map[string]any{"platformName": s.os, "appium:automationName": s.automation(), "deviceName": s.Device, "platformVersion": s.osVersion}
+	if s.os == osIOS {
+		told["bundleID"] = s.app.info.pkg
+	} else {
+		told["appium:appPackage"] = s.app.info.pkg
+	}
+	return told
 }
 
 // enter waits for a parallel.
@@ -245,25 +321,36 @@ func (c *Cloud) boot(s *cloudSession) *driverError {
 	if err := pass(c.ctx, c.options.SessionTime); err != nil {
 		return fail(err)
 	}
-	major, _, _ := strings.Cut(s.osVersion, ".")
-	phone, err := Start(Options{Serial: s.ID[:12], Model: s.Device, OSVersion: major, Logger: c.log})
+	boot := c.bootAndroid
+	if s.os == osIOS {
+		boot = c.bootIPhone
+	}
+	b, err := boot(s)
 	if err != nil {
 		return fail(err)
 	}
-	if _, err := phone.install(s.app.content, installFlags{test: true}); err != nil {
-		phone.Close()
-		return fail(err)
-	}
-	handler, inner := phone.automate(s.app.info)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	s.phone, s.handler, s.inner, s.MadeAt = phone, handler, inner, &now
+	s.booted, s.MadeAt = b, &now
 	s.idleTimer = time.AfterFunc(s.idle, func() { c.end(s, "timeout", "BROWSERSTACK_IDLE_TIMEOUT") })
 	s.limit = time.AfterFunc(sessionLimit, func() { c.end(s, "timeout", "BROWSERSTACK_SESSION_LIMIT") })
 	c.ledger.SessionsMade++
 	c.log.Info("session made", "session", s.ID, "device", s.Device, "build", s.Build)
 	return nil
+}
+
+func (c *Cloud) bootAndroid(s *cloudSession) (booted, error) {
+	major, _, _ := strings.Cut(s.osVersion, ".")
+	phone, err := Start(Options{Serial: s.ID[:12], Model: s.Device, OSVersion: major, Logger: c.log})
+	if err != nil {
+		return booted{}, err
+	}
+	if _, err := phone.install(s.app.content, installFlags{test: true}); err != nil {
+		return booted{}, errors.Join(err, phone.Close())
+	}
+	handler, inner := phone.automate(s.app.info)
+	return booted{phone: phone, handler: handler, inner: inner}, nil
 }
 
 // EndSessions ends every session that runs, as a failure of the cloud would.
@@ -296,16 +383,14 @@ func (c *Cloud) end(s *cloudSession, status, reason string) {
 	}
 	c.waiting = slices.DeleteFunc(c.waiting, func(w *cloudSession) bool { return w == s })
 	c.grant()
-	phone := s.phone
+	phone := s.booted
 	if s.idleTimer != nil {
 		s.idleTimer.Stop()
 		s.limit.Stop()
 	}
 	c.mu.Unlock()
 	c.log.Info("session ended", "session", s.ID, "status", status, "reason", reason)
-	if phone != nil {
-		phone.Close()
-	}
+	phone.switchOff()
 }
 
 // serve does one command of a session.
@@ -316,6 +401,10 @@ func (s *cloudSession) serve(w http.ResponseWriter, r *http.Request, command str
 	}
 	if r.Method == http.MethodDelete && command == "actions" {
 		hubAnswer(w, http.StatusOK, nil)
+		return
+	}
+	if s.os == osIOS {
+		s.serveIPhone(w, r, command)
 		return
 	}
 	s.forward(w, r, r.Method, command, r.Body)
@@ -344,6 +433,8 @@ func (s *cloudSession) execute(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case strings.HasPrefix(asked.Script, "browserstack_executor:"):
 		hubAnswer(w, http.StatusOK, nil)
+	case s.os == osIOS:
+		s.executeOnIPhone(w, r, asked.Script, asked.Args)
 	case asked.Script == "mobile: clickGesture" && len(asked.Args) == 1:
 		var at point
 		if err := json.Unmarshal(asked.Args[0], &at); err != nil {
@@ -353,8 +444,12 @@ func (s *cloudSession) execute(w http.ResponseWriter, r *http.Request) {
 		offset, _ := json.Marshal(map[string]any{"offset": at}) // two numbers
 		s.forward(w, r, http.MethodPost, "appium/gestures/click", bytes.NewReader(offset))
 	default:
-		hubError(w, &driverError{http.StatusNotFound, "unknown method", "The simulated BrowserStack does not know " + asked.Script})
+		unknownScript(w, asked.Script)
 	}
+}
+
+func unknownScript(w http.ResponseWriter, script string) {
+	hubError(w, &driverError{http.StatusNotFound, "unknown method", "The simulated BrowserStack does not know " + script})
 }
 
 // automate launches an app and opens a session of the UiAutomator2 server without adb between, and returns that

@@ -1,12 +1,15 @@
 package phonesim
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -17,6 +20,7 @@ import (
 // cloudApp is an uploaded app.
 type cloudApp struct {
 	id, customID, name string
+	os                 string // android or ios
 	info               apkInfo
 	sha256             string
 	content            []byte
@@ -143,10 +147,15 @@ func (c *Cloud) takeUpload(r *http.Request) (*cloudApp, int, error) {
 	if app.content == nil {
 		return nil, http.StatusUnprocessableEntity, cloudRefusal("Invalid request: either file or url is required")
 	}
-	if app.info, err = readAPK(app.content); err != nil {
+	read := readAPK
+	if app.os == osIOS {
+		read = readIPA
+	}
+	if app.info, err = read(app.content); err != nil {
 		return nil, http.StatusUnprocessableEntity, cloudRefusal("Malformed archive: Failed to parse manifest file in the app: " + err.Error())
 	}
-	app.sha256 = app.info.sha256
+	sum := sha256.Sum256(app.content)
+	app.sha256 = hex.EncodeToString(sum[:])
 	return app, http.StatusOK, nil
 }
 
@@ -157,8 +166,13 @@ func (a *cloudApp) take(part *multipart.Part) error {
 	}
 	switch part.FormName() {
 	case "file":
-		if !strings.HasSuffix(part.FileName(), ".apk") {
-			return cloudRefusal("Invalid file extension: Supported file formats are .apk, .aab and .ipa, and the simulated BrowserStack has Android phones only")
+		switch filepath.Ext(part.FileName()) {
+		case ".apk":
+			a.os = osAndroid
+		case ".ipa":
+			a.os = osIOS
+		default:
+			return cloudRefusal("Invalid file extension: Supported file formats are .apk, .aab and .ipa, of which the simulated BrowserStack takes the first and the last")
 		}
 		a.name, a.content = part.FileName(), content
 	case "custom_id":
@@ -367,7 +381,7 @@ func (c *Cloud) describe(s *cloudSession) map[string]any {
 	}
 	page := "/app-automate/dashboard/builds/" + buildID(s.Build) + "/sessions/" + s.ID
 	return map[string]any{
-		"name": s.Name, "duration": duration, "os": "android", "os_version": s.osVersion, "browser_version": "app", "browser": nil, "device": s.Device,
+		"name": s.Name, "duration": duration, "os": s.os, "os_version": s.osVersion, "browser_version": "app", "browser": nil, "device": s.Device,
 		"status": s.Status, "hashed_id": s.ID, "reason": s.Reason, "build_name": s.Build, "project_name": s.Project,
 		"logs": c.URL() + page + "/logs", "browser_url": c.URL() + page, "public_url": c.URL() + page + "?auth_token=" + s.token,
 		"video_url":   c.URL() + "/sessions/" + s.ID + "/video?token=" + s.token,

@@ -7,6 +7,8 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,9 +75,14 @@ func (a *account) do(method, path string, body any) (int, map[string]any) {
 
 func (a *account) upload(customID string, content []byte) (int, string) {
 	a.t.Helper()
+	return a.uploadAs("app.apk", customID, content)
+}
+
+func (a *account) uploadAs(name, customID string, content []byte) (int, string) {
+	a.t.Helper()
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
-	part, err := w.CreateFormFile("file", "app.apk")
+	part, err := w.CreateFormFile("file", name)
 	if err == nil {
 		_, err = part.Write(content)
 	}
@@ -190,6 +197,100 @@ func TestCloudIsStrict(t *testing.T) {
 	}
 	if l := a.cloud.Ledger(); l.Unauthorized != 2 || l.Uploads != 3 || l.UploadsRefused != 2 {
 		t.Errorf("%+v", l)
+	}
+}
+
+// iOS apps run on iPhones, with what Appium's XCUITest driver understands.
+func TestCloudIPhone(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	a := startCloud(t, CloudOptions{UploadsPerMinute: 10})
+	ipa := func(app App, simulator bool) []byte {
+		content, err := BuildIPA(app, simulator)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	shop := parseApp(t, shopJSON)
+	if status, _ := a.uploadAs("app.ipa", "sim", ipa(shop, true)); status != http.StatusUnprocessableEntity {
+		t.Errorf("an app for simulators: %d", status)
+	}
+	if status, _ := a.uploadAs("app.zip", "sim", ipa(shop, true)); status != http.StatusBadRequest {
+		t.Errorf("a zip: %d", status)
+	}
+	if status, _ := a.uploadAs("app.ipa", "apk", buildAPK(t, shop)); status != http.StatusUnprocessableEntity {
+		t.Errorf("an APK that is called an IPA: %d", status)
+	}
+	status, url := a.uploadAs("app.ipa", "shop", ipa(shop, false))
+	if status != http.StatusOK {
+		t.Fatalf("upload: %d", status)
+	}
+	if _, refusal := a.open(url, "Google Pixel 8", 0); !strings.Contains(refusal, "is for ios, and the device runs android") {
+		t.Errorf("on an Android phone: %q", refusal)
+	}
+	if _, refusal := a.open(a.appURL(), "iPhone 15", 0); !strings.Contains(refusal, "is for android, and the device runs ios") {
+		t.Errorf("an Android app on an iPhone: %q", refusal)
+	}
+	newer := shop
+	newer.MinOS = "18.0"
+	_, needs18 := a.uploadAs("app.ipa", "newer", ipa(newer, false))
+	for what, c := range map[string]struct {
+		ask  map[string]any
+		says string
+	}{
+		"another version":    {map[string]any{"bstack:options": map[string]any{"deviceName": "iPhone 15", "osVersion": "12"}}, "Could not find device"},
+		"another platform":   {map[string]any{"bstack:options": map[string]any{"deviceName": "iPhone 15", "platformName": "android"}}, "Could not find device"},
+		"another automation": {map[string]any{"appium:automationName": "UiAutomator2", "bstack:options": map[string]any{"deviceName": "iPhone 15"}}, "BROWSERSTACK_INVALID_AUTOMATION_NAME"},
+		"an older system":    {map[string]any{"appium:app": needs18, "bstack:options": map[string]any{"deviceName": "iPhone 15"}}, "needs iOS 18.0, and this is 17"},
+	} {
+		if c.ask["appium:app"] == nil {
+			c.ask["appium:app"] = url
+		}
+		_, answer := a.do("POST", "/wd/hub/session", map[string]any{"capabilities": map[string]any{"alwaysMatch": c.ask}})
+		if refusal, _ := answer["value"].(map[string]any)["message"].(string); !strings.Contains(refusal, c.says) {
+			t.Errorf("%s: %q", what, refusal)
+		}
+	}
+	id, refusal := a.open(url, "iPhone 15", 0)
+	if id == "" {
+		t.Fatal(refusal)
+	}
+	session := "/wd/hub/session/" + id
+	find := func(using, selector string) string {
+		_, answer := a.do("POST", session+"/element", map[string]string{"using": using, "value": selector})
+		value := answer["value"].(map[string]any)
+		element, _ := value[elementKey].(string)
+		return element
+	}
+	predicate := func(p string) string { return find("-ios predicate string", p) }
+	a.do("POST", session+"/element/"+predicate(`name CONTAINS "username"`)+"/value", map[string]any{"text": "ada"})
+	a.do("POST", session+"/element/"+predicate(`name CONTAINS "password"`)+"/value", map[string]any{"text": "secret"})
+	a.do("POST", session+"/element/"+find("xpath", `//XCUIElementTypeButton[@name="login"]`)+"/click", nil)
+	if predicate(`label == "Hello, ada"`) == "" {
+		t.Error("the app did not do what it was told")
+	}
+	if find("-android uiautomator", `text("Log in")`) != "" {
+		t.Error("an iPhone understands UiAutomator")
+	}
+	script := func(name string, args map[string]any) int {
+		status, _ := a.do("POST", session+"/execute/sync", map[string]any{"script": name, "args": []any{args}})
+		return status
+	}
+	if got := script("mobile: clickGesture", map[string]any{"x": 1, "y": 1}); got == http.StatusOK {
+		t.Error("an iPhone has gestures of UiAutomator2")
+	}
+	for name, args := range map[string]map[string]any{"mobile: tap": {"x": 1, "y": 1}, "mobile: terminateApp": {"bundleId": shop.Package}, "mobile: activateApp": {"bundleId": shop.Package}} {
+		if got := script(name, args); got != http.StatusOK {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+	_, answer := a.do("GET", "/app-automate/sessions/"+id+".json", nil)
+	if told := answer["automation_session"].(map[string]any); told["os"] != "ios" || told["os_version"] != "17" || told["device"] != "iPhone 15" {
+		t.Errorf("the session: %v", told)
+	}
+	a.do("DELETE", session, nil)
+	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "phonesim-cloud-*")); err != nil || len(left) != 0 {
+		t.Errorf("left on the disk: %q %v", left, err)
 	}
 }
 

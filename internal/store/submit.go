@@ -263,10 +263,14 @@ func (c *submitCall) platform() string {
 }
 
 // require lets the jobs of a submission ask for what its build needs: an iOS build for iOS devices, an IPA for iPhones and not for
-// simulators, and none for devices whose system is known to be too old or whose processor to be another.
+// simulators, a simulator's app not for BrowserStack, and none for devices whose system is known to be too old or whose processor to be another.
 func (c *submitCall) require(build builtFor) error {
 	if build.platform == "" {
 		return nil
+	}
+	simulators := build.kind == qgjob.TargetEmulator
+	if simulators && c.Deadline > 0 {
+		return qgjob.Errorf(qgjob.CodeInvalid, "a deadline lets jobs run on BrowserStack, and build %.12s is for simulators, which BrowserStack has none of: leave it out, or name an IPA with --app", build.sha256)
 	}
 	c.Jobs = slices.Clone(c.Jobs)
 	for i, spec := range c.Jobs {
@@ -284,6 +288,8 @@ func (c *submitCall) require(build builtFor) error {
 		requires.MinOS, requires.ABIs = build.minOS, build.abis
 		c.Jobs[i].Requires = requires.String()
 		switch {
+		case spec.Target == qgjob.TargetBrowserStack && simulators:
+			return qgjob.Errorf(qgjob.CodeInvalid, "%s asks for BrowserStack, which has iPhones and no simulators, and build %.12s is for simulators: name an IPA with --app", spec.TestPath, build.sha256)
 		case build.kind == "" || spec.Target == qgjob.TargetBrowserStack:
 		case spec.Target == qgjob.TargetAny:
 			c.Jobs[i].Target = build.kind

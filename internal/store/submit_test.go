@@ -228,7 +228,9 @@ func TestBuildsSayWhereTheyRun(t *testing.T) {
 			{"ipa", qgjob.TargetDevice, "", "ipa", "platform=ios, min-os=17.0", qgjob.TargetDevice, ""},
 			{"apk", qgjob.TargetEmulator, "os>=12", "apk", "os>=12", qgjob.TargetEmulator, ""},
 			{"intel", qgjob.TargetAny, "", "intel", "abi=x86|x86_64", qgjob.TargetAny, ""},
+			{"ipa", qgjob.TargetBrowserStack, "", "ipa", "platform=ios, min-os=17.0", qgjob.TargetBrowserStack, ""},
 			{"ipa", qgjob.TargetEmulator, "", "", "", "", "build ipa is for target device"},
+			{"simulator", qgjob.TargetBrowserStack, "", "", "", "", "asks for BrowserStack, which has iPhones and no simulators"},
 			{"ipa", qgjob.TargetAny, "platform=android", "", "", "", "asks for android, and build ipa is for ios"},
 			{"apk", qgjob.TargetAny, "platform=ios", "", "", "", "asks for ios, and build apk is for android"},
 		} {
@@ -246,6 +248,12 @@ func TestBuildsSayWhereTheyRun(t *testing.T) {
 			if j := run.Jobs[0]; j.BuildSHA256 != c.gotBuild || j.Requires != c.gotRequires || j.Target != c.gotTarget {
 				t.Errorf("%+v: build %q, requires %q, target %s", c, j.BuildSHA256, j.Requires, j.Target)
 			}
+		}
+		late := submission("acme", "v1")
+		late.BuildSHA256, late.Deadline, late.MaxCost = "simulator", time.Minute, 1
+		late.Jobs = []JobSpec{{TestPath: "tests/a.spec.js"}}
+		if _, _, err := q.Submit(ctx, late); qgjob.ErrorCode(err) != qgjob.CodeInvalid || !strings.Contains(err.Error(), "BrowserStack has none of") {
+			t.Errorf("a simulator's build with a deadline: %v", err)
 		}
 	})
 }

@@ -21,6 +21,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const testPackage = "com.example.shop"
 
 func TestSuite(t *testing.T) {
+	t.Run("android", func(t *testing.T) { suite(t, buildAPK) })
+	t.Run("ios", func(t *testing.T) { suite(t, buildIPA) })
+}
+
+func suite(t *testing.T, build func(*testing.T, string, phonesim.App) device.Build) {
 	devicetest.Run(t, func(t *testing.T) devicetest.Harness {
 		const uploadTime = 700 * time.Millisecond
 		h := newHost(t, phonesim.CloudOptions{Parallels: 1, UploadTime: uploadTime, SessionTime: 250 * time.Millisecond})
@@ -31,9 +36,9 @@ func TestSuite(t *testing.T) {
 			Serial:   "browserstack-1",
 			Phone:    &simulated{t: t, host: h},
 			Builds: [3]device.Build{
-				buildAPK(t, h.dir, phonesim.App{VersionCode: 5, Label: "one"}),
-				buildAPK(t, h.dir, phonesim.App{VersionCode: 5, Label: "two"}),
-				buildAPK(t, h.dir, phonesim.App{VersionCode: 4, Label: "three"}),
+				build(t, h.dir, phonesim.App{VersionCode: 5, Label: "one"}),
+				build(t, h.dir, phonesim.App{VersionCode: 5, Label: "two"}),
+				build(t, h.dir, phonesim.App{VersionCode: 4, Label: "three"}),
 			},
 			InstallTime: uploadTime,
 			KillServer:  func(device.Session) { h.cloud.EndSessions() },
@@ -87,10 +92,29 @@ func buildAPK(t *testing.T, dir string, app phonesim.App) device.Build {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b := keep(t, dir, app, content)
+	b.Platform, b.Activity = qgjob.PlatformAndroid, testPackage+".MainActivity"
+	return b
+}
+
+func buildIPA(t *testing.T, dir string, app phonesim.App) device.Build {
+	t.Helper()
+	app.Package = testPackage
+	content, err := phonesim.BuildIPA(app, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := keep(t, dir, app, content)
+	b.Platform = qgjob.PlatformIOS
+	return b
+}
+
+// keep writes a build as a worker's cache keeps it, whose names tell nothing of its kind.
+func keep(t *testing.T, dir string, app phonesim.App, content []byte) device.Build {
+	t.Helper()
 	sum := sha256.Sum256(content)
 	b := device.Build{
-		Path: filepath.Join(dir, app.Label+".apk"), SHA256: hex.EncodeToString(sum[:]), Package: testPackage,
-		Activity: testPackage + ".MainActivity", VersionCode: int64(app.VersionCode),
+		Path: filepath.Join(dir, app.Label+".apk"), SHA256: hex.EncodeToString(sum[:]), Package: testPackage, VersionCode: int64(app.VersionCode),
 		Key: qgjob.App{OrgID: "qualgent", AppVersionID: app.Label, BuildSHA256: hex.EncodeToString(sum[:])},
 	}
 	if err := os.WriteFile(b.Path, content, 0o644); err != nil {

@@ -1,5 +1,5 @@
-// Package browserstack drives phones of BrowserStack's App Automate: each parallel of the account is a device
-// that a worker can open.
+// Package browserstack drives phones and iPhones of BrowserStack's App Automate: each parallel of the account is a device
+// that a worker can open, and that is of either platform, as the build that it is given.
 //
 // A Driver lists as many slots as the account's plan has, of which those are offline that others on the account
 // use (slots.go). An opened slot is a session with these parts: uploads.go has each build uploaded once;

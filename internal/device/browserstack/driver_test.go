@@ -233,6 +233,56 @@ func TestUploads(t *testing.T) {
 	}
 }
 
+// BrowserStack has iPhones, which take no simulator's app.
+func TestSimulatorsAppIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, phonesim.CloudOptions{Parallels: 1})
+	b := buildIPA(t, h.dir, phonesim.App{Label: "one"})
+	b.Simulator = true
+	s := open(t, h.driver(t), 1)
+	if _, err := s.Prepare(t.Context(), b); device.CauseOf(err) != qgjob.CauseBadBuild || !strings.Contains(err.Error(), "submit an IPA") {
+		t.Errorf("error %v", err)
+	}
+	if l := h.cloud.Ledger(); l.Uploads+l.UploadsRefused != 0 {
+		t.Errorf("it was uploaded: %+v", l)
+	}
+}
+
+// One slot runs a job of each platform, one after the other. AppWright takes what it is told of the app's name for its bundle id.
+func TestSlotIsOfEitherPlatform(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, phonesim.CloudOptions{Parallels: 1})
+	s := open(t, h.driver(t), 1)
+	for _, b := range []device.Build{buildAPK(t, h.dir, phonesim.App{Label: "one"}), buildIPA(t, h.dir, phonesim.App{Label: "two"})} {
+		e := ready(t, s, b)
+		id := openSession(t, e, b)
+		answer, err := http.Get(e.URL + "/app-automate/sessions/" + id + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told struct {
+			Session struct {
+				OS         string `json:"os"`
+				AppDetails struct {
+					Name string `json:"app_name"`
+				} `json:"app_details"`
+			} `json:"automation_session"`
+		}
+		err = json.NewDecoder(answer.Body).Decode(&told)
+		answer.Body.Close()
+		if err != nil || told.Session.OS != b.Platform || told.Session.AppDetails.Name != testPackage {
+			t.Errorf("the session of a build for %s: %+v %v", b.Platform, told, err)
+		}
+		if err := s.Release(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	infos, err := s.d.List(t.Context())
+	if err != nil || infos[0].Platform != qgjob.PlatformAny {
+		t.Errorf("slots: %+v %v", infos, err)
+	}
+}
+
 func later(now func() time.Time, by time.Duration) func() time.Time {
 	return func() time.Time { return now().Add(by) }
 }

@@ -69,6 +69,7 @@ type front struct {
 // app is what the next sessions get.
 type app struct {
 	ref   string // bs://...
+	pkg   string // its Android package or iOS bundle id
 	build string // under which BrowserStack shows them
 }
 
@@ -485,7 +486,8 @@ func (f *front) upload(w http.ResponseWriter, r *http.Request) {
 }
 
 // details tells a test about its session, without its video: AppWright would wait for it, and could fail a
-// test over it. The attempt has the link.
+// test over it. The attempt has the link. What AppWright takes for the app's bundle id, to bring it to the front
+// again, is the name of the file at BrowserStack: it gets the id.
 func (f *front) details(w http.ResponseWriter, r *http.Request) {
 	id, ok := f.fileOf(r)
 	if !ok {
@@ -500,6 +502,11 @@ func (f *front) details(w http.ResponseWriter, r *http.Request) {
 	}
 	if session := answer["automation_session"]; session != nil {
 		session["video_url"] = nil
+		if app, ok := session["app_details"].(map[string]any); ok {
+			f.mu.Lock()
+			app["app_name"] = f.app.pkg
+			f.mu.Unlock()
+		}
 	}
 	answerJSON(w, http.StatusOK, answer)
 }

@@ -47,13 +47,16 @@ func (s *session) Prepare(ctx context.Context, b device.Build) (device.Preparati
 	if err := s.use(); err != nil {
 		return device.Preparation{}, err
 	}
+	if b.Simulator {
+		return device.Preparation{}, device.Failf(qgjob.CauseBadBuild, "build %.12s of %s is for simulators, and BrowserStack has iPhones only: submit an IPA, which BrowserStack signs anew", b.SHA256, b.Package)
+	}
 	began := time.Now()
 	ref, uploaded, err := s.d.uploads.ensure(ctx, b)
 	if err != nil {
 		return device.Preparation{}, err
 	}
 	s.busy.Store(true)
-	s.front.prepare(app{ref: ref, build: fmt.Sprintf("qgjob %s %s", b.Key.OrgID, b.Key.AppVersionID)})
+	s.front.prepare(app{ref: ref, pkg: b.Package, build: fmt.Sprintf("qgjob %s %s", b.Key.OrgID, b.Key.AppVersionID)})
 	if !uploaded {
 		return device.Preparation{}, nil
 	}

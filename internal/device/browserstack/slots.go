@@ -57,7 +57,7 @@ func (d *Driver) describe(p plan, others int, unreachable error) []device.Info {
 	for i := range infos {
 		slot := i + 1
 		infos[i] = device.Info{
-			ID: d.id(slot), Serial: serialOf(slot), Kind: qgjob.TargetBrowserStack, Platform: "android",
+			ID: d.id(slot), Serial: serialOf(slot), Kind: qgjob.TargetBrowserStack, Platform: qgjob.PlatformAny,
 			Model: "BrowserStack", State: qgjob.DeviceIdle, MinutePrice: d.opts.MinutePrice,
 		}
 		s := d.open[slot]

@@ -186,11 +186,11 @@ func (u *uploads) upload(ctx context.Context, b device.Build) (string, error) {
 
 // fileName has the ending by which BrowserStack knows an app.
 func fileName(b device.Build) string {
-	name := filepath.Base(b.Path)
-	if !strings.HasSuffix(name, ".apk") {
-		name += ".apk"
+	ending := ".apk"
+	if b.Platform == qgjob.PlatformIOS {
+		ending = ".ipa"
 	}
-	return name
+	return strings.TrimSuffix(filepath.Base(b.Path), filepath.Ext(b.Path)) + ending
 }
 
 // pause waits for a duration.

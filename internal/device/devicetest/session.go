@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"testing"
 
+	"qgjob"
 	"qgjob/internal/device"
 )
 
@@ -25,6 +26,12 @@ func OpenSession(ctx context.Context, e device.Endpoint, b device.Build) (string
 		"appium:fullReset":            true,
 		"appium:autoGrantPermissions": true,
 		"bstack:options":              map[string]any{"deviceName": "Google Pixel 8", "osVersion": "14.0", "buildName": "tests android"},
+	}
+	if e.Cloud && b.Platform == qgjob.PlatformIOS {
+		caps = map[string]any{
+			"appium:app": b.Path, "appium:fullReset": true, "appium:autoGrantPermissions": true, "appium:autoAcceptAlerts": true,
+			"bstack:options": map[string]any{"deviceName": "iPhone 15", "osVersion": "17", "platformName": "ios", "buildName": "tests ios"},
+		}
 	}
 	if !e.Cloud {
 		delete(caps, "bstack:options")
