@@ -3,9 +3,9 @@ package phonesim
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +55,10 @@ func simctl(c *macCall) int {
 		if !d.isBooted() {
 			return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to lookup in current state: Shutdown")
 		}
+	}
+	if verb == "spawn" { // whose flags are those of the program that it starts
+		c.args = c.args[slices.Index(c.args, operands[0])+1:]
+		return run(c, d)
 	}
 	c.args = operands[1:]
 	return run(c, d)
@@ -212,9 +216,10 @@ func recordVideo(c *macCall, d *iPhone) int {
 	}
 }
 
-// simctlSpawn is `simctl spawn UDID launchctl list`, and `log show --style compact --start TIME`, of which the time is what matters here.
+// simctlSpawn is `simctl spawn UDID launchctl list`, and `log show`.
 func simctlSpawn(c *macCall, d *iPhone) int {
-	if len(c.args) == 2 && c.args[0] == "launchctl" && c.args[1] == "list" {
+	switch words := strings.Join(c.args[:min(2, len(c.args))], " "); {
+	case words == "launchctl list":
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		c.printf("PID\tStatus\tLabel\n")
@@ -224,21 +229,50 @@ func simctlSpawn(c *macCall, d *iPhone) int {
 			}
 		}
 		return 0
+	case words == "log show":
+		c.args = c.args[2:]
+		return logShow(c, d)
 	}
-	if len(c.args) < 2 || c.args[0] != "log" || c.args[1] != "show" {
-		return c.fail(2, "The operation couldn’t be completed. No such file or directory")
+	return c.fail(2, "The operation couldn’t be completed. No such file or directory")
+}
+
+// logTypes are what `log show --style compact` makes of the levels of a phone's log, of which it leaves out those of debugging unless told otherwise.
+var logTypes = map[byte]string{'V': "Db", 'D': "Db", 'I': "Df", 'W': "Df", 'E': "E ", 'F': "F "}
+
+// logShow is as much of `log show` (log(1) of macOS) as there is need of: --style compact --start @SECONDS [--debug].
+func logShow(c *macCall, d *iPhone) int {
+	const usage = 64 // of sysexits(3)
+	style, since, debug := "default", 0.0, false
+	for i := 0; i < len(c.args); i++ {
+		switch flag := c.args[i]; {
+		case flag == "--debug":
+			debug = true
+		case flag != "--style" && flag != "--start":
+			return c.fail(usage, "log: unrecognized option `%s'", flag)
+		case i+1 == len(c.args):
+			return c.fail(usage, "log: option `%s' requires an argument", flag)
+		case flag == "--style":
+			i++
+			style = c.args[i]
+		default:
+			i++
+			seconds, ok := strings.CutPrefix(c.args[i], "@")
+			at, err := strconv.ParseFloat(seconds, 64)
+			if !ok || err != nil {
+				return c.fail(usage, "log: invalid start date %q", c.args[i])
+			}
+			since = at
+		}
 	}
-	since := c.args[len(c.args)-1]
-	seconds, err := strconv.ParseFloat(strings.TrimPrefix(since, "@"), 64)
-	if err != nil {
-		return c.fail(64, "log: invalid start date %q", since)
+	if style != "compact" {
+		return c.fail(usage, "log: the simulated Mac has no style %q", style)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.printf("Timestamp               Ty Process[PID:TID]\n")
 	for _, line := range d.logcat.lines {
-		if line.time.Unix() >= int64(seconds) {
-			c.printf("%s\n", fmt.Sprintf("%s %c  %s[%d:1] %s", line.time.UTC().Format("2006-01-02 15:04:05.000"), line.level, line.tag, line.pid, line.text))
+		if t := logTypes[line.level]; float64(line.time.UnixMilli())/1000 >= since && (debug || t != "Db") {
+			c.printf("%s %s %s[%d:%x] %s\n", line.time.Format("2006-01-02 15:04:05.000"), t, line.tag, line.pid, line.pid, line.text)
 		}
 	}
 	return 0
