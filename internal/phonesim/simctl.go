@@ -1,6 +1,7 @@
 package phonesim
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -56,7 +57,7 @@ func simctl(c *macCall) int {
 			return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to lookup in current state: Shutdown")
 		}
 	}
-	if verb == "spawn" { // whose flags are those of the program that it starts
+	if verb == "spawn" || verb == "io" { // which have flags of their own
 		c.args = c.args[slices.Index(c.args, operands[0])+1:]
 		return run(c, d)
 	}
@@ -178,22 +179,65 @@ func simctlContainer(c *macCall, d *iPhone) int {
 	return 0
 }
 
-// simctlIO is `simctl io UDID screenshot -`, and `recordVideo FILE`.
+// simctlIO is `simctl io UDID screenshot -`, and `recordVideo`.
 func simctlIO(c *macCall, d *iPhone) int {
-	switch {
-	case c.args[0] == "screenshot":
+	operation := ""
+	if len(c.args) > 0 {
+		operation, c.args = c.args[0], c.args[1:]
+	}
+	switch operation {
+	case "screenshot":
 		_, _ = c.stdout.Write(d.Screenshot()) // the program may be gone
 		return 0
-	case c.args[0] == "recordVideo" && len(c.args) > 1:
+	case "recordVideo":
 		return recordVideo(c, d)
 	}
-	return c.fail(1, "Unrecognized operation: %s", strings.Join(c.args, " "))
+	return c.fail(1, "Unrecognized operation: %s", operation)
 }
 
-// recordVideo records until it is interrupted, and only then writes the file.
+// recorderStart is how long a recording takes to begin. Who interrupts it before has none.
+const recorderStart = 50 * time.Millisecond
+
+// recordVideo is `recordVideo [--codec=CODEC] [--display=DISPLAY] [--mask=POLICY] [--force] FILE`. It makes an empty file, records until it is interrupted,
+// and only then writes: of one that is terminated or killed, the file stays empty. A Mac records one simulator at a time.
 func recordVideo(c *macCall, d *iPhone) int {
+	codec, file, force := "hevc", "", false
+	for _, a := range c.args {
+		flag, value, _ := strings.Cut(a, "=")
+		switch {
+		case flag == "--codec":
+			codec = value
+		case flag == "--display" || flag == "--mask":
+		case a == "--force":
+			force = true
+		case strings.HasPrefix(a, "-") || file != "":
+			return c.fail(22, "Unrecognized argument: %s", a)
+		default:
+			file = c.path(a)
+		}
+	}
+	switch _, err := os.Stat(file); {
+	case file == "":
+		return c.fail(22, "Missing file or url")
+	case codec != "h264" && codec != "hevc":
+		return c.fail(22, "Unsupported codec type '%s'.", codec)
+	case err == nil && !force:
+		return c.fail(17, "File already exists: %s. Use --force to overwrite it.", file)
+	}
 	if d.faults.use(FaultNoRecorder) != nil {
 		return c.fail(1, "Error creating the video: Host recording is not supported in this configuration")
+	}
+	if !c.mac.beginFilm() {
+		return c.fail(16, "Error starting video recorder: Error Domain=NSPOSIXErrorDomain Code=16 \"Resource busy\"\nNSLocalizedFailureReason=Host recording is already in progress")
+	}
+	defer c.mac.endFilm()
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		return c.fail(1, "%v", err)
+	}
+	select {
+	case <-time.After(recorderStart):
+	case <-c.ctx.Done():
+		return 1
 	}
 	_, _ = io.WriteString(c.stderr, "Recording started\n") // the program may be gone
 	look := time.NewTicker(20 * time.Millisecond)
@@ -204,16 +248,38 @@ func recordVideo(c *macCall, d *iPhone) int {
 		}
 		select {
 		case <-c.ctx.Done():
+			if !errors.Is(context.Cause(c.ctx), errInterrupted) {
+				return 1
+			}
 			if d.offline() {
 				continue
 			}
-			if err := os.WriteFile(c.path(c.args[1]), []byte(video), 0o644); err != nil {
+			c.printf("Recording completed. Writing to disk.\n")
+			if err := os.WriteFile(file, []byte(video), 0o644); err != nil {
 				return c.fail(1, "%v", err)
 			}
+			c.printf("\nWrote video to: %s\n", file)
 			return 0
 		case <-look.C:
 		}
 	}
+}
+
+// beginFilm says whether the Mac records no other screen.
+func (m *Mac) beginFilm() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.films {
+		return false
+	}
+	m.films = true
+	return true
+}
+
+func (m *Mac) endFilm() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.films = false
 }
 
 // simctlSpawn is `simctl spawn UDID launchctl list`, and `log show`.
