@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,7 +111,67 @@ func TestIPhones(t *testing.T) {
 	}
 }
 
-// A simulator that dies in a test is no failure of the test: another one runs it again.
+// An attempt on a simulator leaves the device's log, masked, and its recording when that is asked for; one on an iPhone neither. A simulator that does
+// not record passes its tests all the same.
+func TestWhatSimulatorsLeave(t *testing.T) {
+	t.Parallel()
+	phone, simulator := phonesim.NewUDID(false), phonesim.NewUDID(true)
+	s := newIPhones(t, phonesim.IPhoneOptions{UDID: phone}, phonesim.IPhoneOptions{UDID: simulator, Simulator: true, Booted: true})
+	project := s.project(nil)
+	s.onMac(phone, simulator)
+	const secret = "com.example.cornershop" // which the log of every launch has
+	submit := func(build string, more ...string) string {
+		t.Helper()
+		s.apk = build
+		out, code := run(t, project, append(s.env(), "SHOP="+secret), time.Minute, s.submitArgs("tests/onboarding.spec.ts", append(more, "--app-version-id="+filepath.Ext(build), "--secret=SHOP", "--allow-unmatched")...)...)
+		id, ok := strings.CutPrefix(strings.TrimSpace(out), "Success! Job submitted: ")
+		if code != 0 || !ok {
+			t.Fatalf("submit: exit %d: %s", code, out)
+		}
+		return id
+	}
+	left := func(id string) map[string]string {
+		t.Helper()
+		s.wantPassed(id)
+		dir := t.TempDir()
+		if out, code := run(t, dir, s.env(), time.Minute, "artifacts", "--job-id="+id, "--output="+dir); code != 0 {
+			t.Fatalf("artifacts: exit %d: %s", code, out)
+		}
+		files := map[string]string{}
+		for _, name := range []string{"device.log", "video-01.mp4", "video-02.mp4"} {
+			if text, err := os.ReadFile(filepath.Join(dir, "attempt-1", name)); err == nil {
+				files[name] = string(text)
+			}
+		}
+		return files
+	}
+	onPhone, quiet, recorded := submit(s.ipa, "--video=on"), submit(s.app), submit(s.app, "--video=on")
+	if files := left(onPhone); len(files) > 0 {
+		t.Errorf("an iPhone left %q", files)
+	}
+	for id, wants := range map[string]int{quiet: 1, recorded: 2} {
+		files := left(id)
+		log := files["device.log"]
+		if len(files) != wants || !strings.Contains(log, "Bootstrap success!") || strings.Contains(log, secret) {
+			t.Errorf("a simulator left %q, want %d files and a masked log", files, wants)
+		}
+		if wants == 2 && !strings.Contains(files["video-01.mp4"], "ftyp") {
+			t.Errorf("the recording is %q", files["video-01.mp4"])
+		}
+	}
+	if err := s.mac.IPhone(simulator).SetFault(phonesim.Fault{Kind: phonesim.FaultNoRecorder}); err != nil {
+		t.Fatal(err)
+	}
+	blind := submit(s.app, "--video=on")
+	if files := left(blind); len(files) != 1 || !strings.Contains(s.log(blind), "does not record its screen") {
+		t.Errorf("a simulator that does not record left %q\n%s", files, s.log(blind))
+	}
+	if out, err := exec.Command("pgrep", "-fa", simulator+" (recordVideo|log)").Output(); err == nil {
+		t.Errorf("there is still %s", out)
+	}
+}
+
+// A simulator that dies in a test, with its recording, is no failure of the test: another one runs it again.
 func TestSimulatorDies(t *testing.T) {
 	t.Parallel()
 	one, other := phonesim.NewUDID(true), phonesim.NewUDID(true)
@@ -121,7 +182,7 @@ func TestSimulatorDies(t *testing.T) {
 	}
 	s.apk = s.app
 	first := s.onMac(one)
-	id := s.submit(project, "tests/slow.spec.ts", "--allow-unmatched")
+	id := s.submit(project, "tests/slow.spec.ts", "--video=on", "--allow-unmatched")
 	s.waitFor(id, 2*time.Minute, "its first attempt ended", func(d api.JobDetail) bool { return len(d.AttemptList) > 0 && d.AttemptList[0].Outcome != "" })
 	s.onMac(other)
 	d := s.wantPassed(id)

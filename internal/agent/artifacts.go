@@ -1,7 +1,9 @@
 package agent
 
 import (
+	"bufio"
 	"archive/zip"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +24,7 @@ import (
 const (
 	// chronicleTime bounds what is asked of a device for its log and its screen.
 	chronicleTime = 15 * time.Second
-	// maxStretch is how much of Appium's log is kept of an attempt: its end.
+	// maxStretch is how much of a log, Appium's or the device's, is kept of an attempt: its end.
 	maxStretch = 16 << 20
 )
 
@@ -54,13 +57,47 @@ func (s stretch) save(to string) error {
 	if info.Size() < from {
 		from = 0
 	}
-	from = max(from, info.Size()-maxStretch)
+	text := bufio.NewReader(io.NewSectionReader(file, from, info.Size()-from))
+	if over := info.Size() - maxStretch; over > from { // the rest of a line that is cut may hold half a secret, which cannot be masked
+		text.Reset(io.NewSectionReader(file, over, maxStretch))
+		for more := bufio.ErrBufferFull; errors.Is(more, bufio.ErrBufferFull); {
+			_, more = text.ReadSlice('\n')
+		}
+	}
 	out, err := os.Create(to)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, io.NewSectionReader(file, from, info.Size()-from))
+	_, err = io.Copy(out, text)
 	return errors.Join(err, out.Close())
+}
+
+// tail keeps the end of a log that is written to it.
+type tail struct {
+	limit       int
+	early, late []byte // of which late is the newer, and neither much longer than the limit
+	cut         bool   // what came before is gone
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	if len(t.late) >= t.limit {
+		t.cut = t.cut || len(t.early) > 0
+		t.early, t.late = t.late, nil
+	}
+	t.late = append(t.late, b...)
+	return len(b), nil
+}
+
+// lines is what is kept: where the log was cut, and where it broke off, whole lines, as half a secret cannot be masked.
+func (t *tail) lines(brokeOff bool) []byte {
+	text := slices.Concat(t.early, t.late)
+	if over := len(text) - t.limit; over > 0 || t.cut {
+		_, text, _ = bytes.Cut(text[max(over, 0):], []byte("\n"))
+	}
+	if brokeOff {
+		text = text[:bytes.LastIndexByte(text, '\n')+1]
+	}
+	return text
 }
 
 // chronicle gathers what an attempt leaves besides the runner's files: Appium's log and the device's own, and
@@ -126,11 +163,14 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 	errs = append(errs, c.cut(ctx, kept))
 	bounded, cancel := context.WithTimeout(ctx, chronicleTime)
 	defer cancel()
-	if l, ok := c.session.(device.Chronicler); ok && c.mark != "" {
-		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), func(w io.Writer) error { return l.LogSince(bounded, c.mark, w) }))
-	}
-	if s, ok := c.session.(device.Screener); ok && !passed {
+	if s, ok := c.session.(device.Screener); ok && !passed { // before the log, which may take all of the time
 		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactScreen), func(w io.Writer) error { return s.Screen(bounded, w) }))
+	}
+	if l, ok := c.session.(device.Chronicler); ok && c.mark != "" {
+		log := tail{limit: maxStretch}
+		err := l.LogSince(bounded, c.mark, &log)
+		// Of a log that breaks off, what came before is kept.
+		errs = append(errs, err, os.WriteFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), log.lines(err != nil), 0o600))
 	}
 	return errors.Join(errs...)
 }

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -138,6 +139,105 @@ func TestADeviceDoesNotWaitForItsArtifacts(t *testing.T) {
 			t.Errorf("job %s left %+v, %v", id, kept, err)
 		}
 	}
+}
+
+// Of Appium's log the end is kept, from the attempt's begin on, and never the rest of a line.
+func TestEndOfAStretchIsKept(t *testing.T) {
+	path, to := filepath.Join(t.TempDir(), "appium.log"), filepath.Join(t.TempDir(), "kept.log")
+	line := []byte(strings.Repeat("0123456789", 99) + "012345678\n") // a thousand bytes
+	for _, c := range []struct{ before, lines int }{{0, 3}, {5, 3}, {5, maxStretch / 1000}, {5, maxStretch/1000 + 7}} {
+		if err := os.WriteFile(path, bytes.Repeat(line, c.before), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s := beginStretch(path)
+		if err := os.WriteFile(path, bytes.Repeat(line, c.before+c.lines), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.save(to); err != nil {
+			t.Fatal(err)
+		}
+		kept, err := os.ReadFile(to)
+		if want := bytes.Repeat(line, min(c.lines, maxStretch/1000)); err != nil || !bytes.Equal(kept, want) {
+			t.Errorf("of %d lines after %d it keeps %d bytes, want %d, %v", c.lines, c.before, len(kept), len(want), err)
+		}
+	}
+}
+
+// Of a device's log that is longer than what is kept, the end is; of one that breaks off, what came before. Lines are whole.
+func TestEndOfALogIsKept(t *testing.T) {
+	for _, c := range []struct {
+		writes   []string
+		brokeOff bool
+		want     string
+	}{
+		{[]string{"a\nb\n"}, false, "a\nb\n"},
+		{[]string{"a\n", "half"}, false, "a\nhalf"},
+		{[]string{"a\n", "half"}, true, "a\n"},
+		{[]string{"half"}, true, ""},
+		{[]string{"1234567890123456\n", "second\n"}, false, "second\n"},
+		{[]string{"first\n", "1234567890123456789012345\nlast\n"}, false, "last\n"},
+		{slices.Repeat([]string{"seven7\n"}, 100), false, "seven7\nseven7\n"},
+		{slices.Repeat([]string{"7"}, 1000), false, ""}, // no line is whole
+	} {
+		log := tail{limit: 20}
+		most := 0
+		for _, w := range c.writes {
+			io.WriteString(&log, w)
+			most = max(most, len(log.early)+len(log.late)-len(w))
+		}
+		if got := string(log.lines(c.brokeOff)); got != c.want {
+			t.Errorf("of %.40q, which broke off %v, it keeps %q, want %q", c.writes, c.brokeOff, got, c.want)
+		}
+		if most > 3*log.limit {
+			t.Errorf("of %.40q it held %d bytes", c.writes, most)
+		}
+	}
+}
+
+// A log that breaks off is no harm: the attempt passes, and what there was is kept.
+func TestLogThatBreaksOff(t *testing.T) {
+	w := newWorld(t, 0)
+	phones := newPhones("P1")
+	phones.appiumLog = filepath.Join(t.TempDir(), "appium.log")
+	w.start(Options{Drivers: []device.Driver{mumbling{phones}}, Forever: true, Runner: specs{"tests/good.spec.js": passes}})
+	id := w.submit("tests/good.spec.js", 1)
+	if d := w.verdict(id); d.State != qgjob.Passed {
+		t.Errorf("the job is %s: %s", d.State, d.Message)
+	}
+	kept, err := w.client.Artifacts(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(kept.Artifacts, func(a qgjob.Artifact) bool { return a.Name == qgjob.ArtifactDeviceLog })
+	if at < 0 {
+		t.Fatalf("kept %+v", kept.Artifacts)
+	}
+	body, err := w.client.Artifact(t.Context(), kept.Artifacts[at])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if text, err := io.ReadAll(body); err != nil || string(text) != "a line\n" {
+		t.Errorf("kept %q, %v", text, err)
+	}
+}
+
+// mumbling is a driver whose devices' logs break off.
+type mumbling struct{ *phones }
+
+func (d mumbling) Open(ctx context.Context, serial string) (device.Session, error) {
+	s, err := d.phones.Open(ctx, serial)
+	if err != nil {
+		return nil, err
+	}
+	return mumbled{s.(*session)}, nil
+}
+
+type mumbled struct{ *session }
+
+func (mumbled) LogSince(_ context.Context, _ string, w io.Writer) error {
+	_, err := io.WriteString(w, "a line\nhalf a l")
+	return errors.Join(err, errors.New("the log broke off"))
 }
 
 func TestCrashIsReadFromTheDevicesLog(t *testing.T) {

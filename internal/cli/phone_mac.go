@@ -83,7 +83,7 @@ func (p *program) phoneMacToolCommand() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, interruption := p.interruptible(cmd.Context())
 		defer interruption.stop()
-		code, err := phonesim.RunMacTool(ctx, args, p.env, p.stdout, p.stderr)
+		code, err := phonesim.RunMacTool(ctx, interruption.stop, args, p.env, p.stdout, p.stderr)
 		if err != nil {
 			fmt.Fprintln(p.stderr, err)
 			code = 1

@@ -158,6 +158,13 @@ type Filmer interface {
 	Film(ctx context.Context) (Film, error)
 }
 
+// How drivers that record a screen themselves cut the recording. Android's screenrecord takes three minutes at most.
+const (
+	FilmSegment  = 170 * time.Second
+	FilmSegments = 20               // that are recorded of one attempt
+	FilmName     = "video-%02d.mp4" // of a segment, from 1 on
+)
+
 // Film is a recording of a device's screen. It goes on beside whatever else its session does.
 type Film interface {
 	// End ends the recording, writes what there is of it into a directory, in files video-01.mp4 and on, and removes it

@@ -38,15 +38,23 @@ func (p *Phone) bringUp(pkg *installedPackage, activity string, now time.Time) {
 	pid, fresh := p.spawn(pkg.name)
 	if fresh {
 		p.ledger.record(now, Entry{Kind: EntryLaunch, Package: pkg.name, VersionCode: pkg.versionCode, SHA256: pkg.sha256})
-		p.logcat.write(now, p.pids["system_server"], 'I', "ActivityManager", "Start proc "+strconv.Itoa(pid)+":"+pkg.name+"/u0a"+strconv.Itoa(pkg.uid-10000)+
-			" for top-activity {"+component{pkg.name, activity}.String()+"}")
+		if p.ios {
+			p.logcat.write(now, springBoard, 'I', "SpringBoard", processOf(pkg.name, pid)+" Bootstrap success!")
+		} else {
+			p.logcat.write(now, p.pids["system_server"], 'I', "ActivityManager", "Start proc "+strconv.Itoa(pid)+":"+pkg.name+"/u0a"+strconv.Itoa(pkg.uid-10000)+
+				" for top-activity {"+component{pkg.name, activity}.String()+"}")
+		}
 		p.log.Info("launched", "package", pkg.name)
 	}
 	if isHelper(pkg.name) {
 		return // Appium's helpers do their work without taking the screen
 	}
 	p.foreground = component{pkg.name, activity}
-	p.logcat.write(now, pid, 'I', "ActivityTaskManager", "Displayed "+p.foreground.String())
+	if p.ios {
+		p.logcat.write(now, pid, 'I', pkg.label, "Scene of "+pkg.name+" did become active")
+	} else {
+		p.logcat.write(now, pid, 'I', "ActivityTaskManager", "Displayed "+p.foreground.String())
+	}
 	if a := p.apps[pkg.name]; a != nil {
 		return
 	}
@@ -98,12 +106,25 @@ func (p *Phone) settle(a *app, now time.Time) {
 	}
 }
 
+// springBoard is the process of an iPhone's home screen.
+const springBoard = 60
+
+// processOf is how an iPhone's log names an app's process.
+func processOf(bundle string, pid int) string {
+	return "[app<" + bundle + ">:" + strconv.Itoa(pid) + "]"
+}
+
 func (p *Phone) crash(a *app, now time.Time) {
 	name := a.pkg.name
-	for _, line := range []string{"FATAL EXCEPTION: main", "Process: " + name + ", PID: " + strconv.Itoa(a.pid), "java.lang.RuntimeException: the app crashed"} {
-		p.logcat.write(now, a.pid, 'E', "AndroidRuntime", line)
+	if p.ios {
+		p.logcat.write(now, a.pid, 'E', a.pkg.label, "*** Terminating app due to uncaught exception 'NSGenericException', reason: 'the app crashed'")
+		p.logcat.write(now, springBoard, 'I', "SpringBoard", processOf(name, a.pid)+" Process exited: domain:signal(2) code:SIGABRT(6)")
+	} else {
+		for _, line := range []string{"FATAL EXCEPTION: main", "Process: " + name + ", PID: " + strconv.Itoa(a.pid), "java.lang.RuntimeException: the app crashed"} {
+			p.logcat.write(now, a.pid, 'E', "AndroidRuntime", line)
+		}
+		p.logcat.write(now, p.pids["system_server"], 'I', "ActivityManager", "Process "+name+" (pid "+strconv.Itoa(a.pid)+") has died: fg  TOP")
 	}
-	p.logcat.write(now, p.pids["system_server"], 'I', "ActivityManager", "Process "+name+" (pid "+strconv.Itoa(a.pid)+") has died: fg  TOP")
 	p.ledger.record(now, Entry{Kind: EntryCrash, Package: name, VersionCode: a.pkg.versionCode, SHA256: a.pkg.sha256})
 	p.log.Info("app crashed", "package", name)
 	p.stopPackage(name)

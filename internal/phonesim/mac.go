@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,8 @@ type Mac struct {
 	running sync.WaitGroup
 
 	mu       sync.Mutex
-	programs map[string]context.CancelFunc // that run, by their request's id
+	programs map[string]context.CancelCauseFunc // that run, by their request's id
+	films    bool                               // a simulator's screen is recorded
 }
 
 // StartMac switches a Mac on.
@@ -56,7 +58,7 @@ func StartMac(o MacOptions) (*Mac, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulated Mac: %w", err)
 	}
-	m := &Mac{o: o, log: o.Logger, address: "http://" + listener.Addr().String(), served: make(chan struct{}), programs: map[string]context.CancelFunc{}}
+	m := &Mac{o: o, log: o.Logger, address: "http://" + listener.Addr().String(), served: make(chan struct{}), programs: map[string]context.CancelCauseFunc{}}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	for _, i := range o.IPhones {
 		m.iphones = append(m.iphones, newIPhone(i, filepath.Join(o.Dir, "devices", i.UDID, "data", "Containers"), o.Logger))
@@ -228,13 +230,19 @@ type macRequest struct {
 	Env  map[string]string `json:"env"`
 }
 
+// Why a program's context ended. One that was killed has neither.
+var (
+	errInterrupted = errors.New("interrupted (SIGINT)")
+	errTerminated  = errors.New("terminated")
+)
+
 // macEnvironment are the variables of a program that mean something to it.
 var macEnvironment = []string{"USE_PORT", "MJPEG_SERVER_PORT", "DEVELOPER_DIR"}
 
 // handler lets programs run on the Mac, and other processes read the truth and break an iPhone:
 //
 //	POST /run             runs a program
-//	POST /interrupt/ID    interrupts it
+//	POST /interrupt/ID    ends it, as by the signal that the query names
 //	     /iphone/UDID/... an iPhone's Phone.Control
 func (m *Mac) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -243,7 +251,7 @@ func (m *Mac) handler() http.Handler {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if interrupt := m.programs[r.PathValue("id")]; interrupt != nil {
-			interrupt()
+			interrupt(map[bool]error{true: errInterrupted, false: errTerminated}[r.FormValue("signal") == os.Interrupt.String()])
 		}
 	})
 	for _, d := range m.iphones {
@@ -260,9 +268,9 @@ func (m *Mac) run(w http.ResponseWriter, r *http.Request) {
 	}
 	m.running.Add(1)
 	defer m.running.Done()
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(m.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(m.ctx, func() { cancel(nil) })()
 	m.mu.Lock()
 	m.programs[asked.ID] = cancel
 	m.mu.Unlock()
@@ -303,8 +311,8 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // RunMacTool is what a program of a Mac does: it lets the Mac do it, and returns its exit code. Args are the Mac's address, the program's name
-// and its arguments.
-func RunMacTool(ctx context.Context, args []string, env func(string) string, stdout, stderr io.Writer) (int, error) {
+// and its arguments; signal is what ended ctx.
+func RunMacTool(ctx context.Context, signal func() os.Signal, args []string, env func(string) string, stdout, stderr io.Writer) (int, error) {
 	if len(args) < 2 {
 		return 0, errors.New("the Mac's address and a program's name are missing")
 	}
@@ -322,7 +330,11 @@ func RunMacTool(ctx context.Context, args []string, env func(string) string, std
 	}
 	// An interrupt reaches the Mac as such: the program ends in its own way, and soon.
 	interrupted := context.AfterFunc(ctx, func() {
-		if answer, err := http.Post(args[0]+"/interrupt/"+asked.ID, "", nil); err == nil {
+		query := url.Values{}
+		if sig := signal(); sig != nil {
+			query.Set("signal", sig.String())
+		}
+		if answer, err := http.Post(args[0]+"/interrupt/"+asked.ID+"?"+query.Encode(), "", nil); err == nil {
 			answer.Body.Close()
 		}
 	})

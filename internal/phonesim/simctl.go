@@ -1,11 +1,12 @@
 package phonesim
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,6 +56,10 @@ func simctl(c *macCall) int {
 		if !d.isBooted() {
 			return c.fail(149, "An error was encountered processing the command (domain=com.apple.CoreSimulator.SimError, code=405):\nUnable to lookup in current state: Shutdown")
 		}
+	}
+	if verb == "spawn" || verb == "io" { // which have flags of their own
+		c.args = c.args[slices.Index(c.args, operands[0])+1:]
+		return run(c, d)
 	}
 	c.args = operands[1:]
 	return run(c, d)
@@ -174,22 +179,65 @@ func simctlContainer(c *macCall, d *iPhone) int {
 	return 0
 }
 
-// simctlIO is `simctl io UDID screenshot -`, and `recordVideo FILE`.
+// simctlIO is `simctl io UDID screenshot -`, and `recordVideo`.
 func simctlIO(c *macCall, d *iPhone) int {
-	switch {
-	case c.args[0] == "screenshot":
+	operation := ""
+	if len(c.args) > 0 {
+		operation, c.args = c.args[0], c.args[1:]
+	}
+	switch operation {
+	case "screenshot":
 		_, _ = c.stdout.Write(d.Screenshot()) // the program may be gone
 		return 0
-	case c.args[0] == "recordVideo" && len(c.args) > 1:
+	case "recordVideo":
 		return recordVideo(c, d)
 	}
-	return c.fail(1, "Unrecognized operation: %s", strings.Join(c.args, " "))
+	return c.fail(1, "Unrecognized operation: %s", operation)
 }
 
-// recordVideo records until it is interrupted, and only then writes the file.
+// recorderStart is how long a recording takes to begin. Who interrupts it before has none.
+const recorderStart = 50 * time.Millisecond
+
+// recordVideo is `recordVideo [--codec=CODEC] [--display=DISPLAY] [--mask=POLICY] [--force] FILE`. It makes an empty file, records until it is interrupted,
+// and only then writes: of one that is terminated or killed, the file stays empty. A Mac records one simulator at a time.
 func recordVideo(c *macCall, d *iPhone) int {
+	codec, file, force := "hevc", "", false
+	for _, a := range c.args {
+		flag, value, _ := strings.Cut(a, "=")
+		switch {
+		case flag == "--codec":
+			codec = value
+		case flag == "--display" || flag == "--mask":
+		case a == "--force":
+			force = true
+		case strings.HasPrefix(a, "-") || file != "":
+			return c.fail(22, "Unrecognized argument: %s", a)
+		default:
+			file = c.path(a)
+		}
+	}
+	switch _, err := os.Stat(file); {
+	case file == "":
+		return c.fail(22, "Missing file or url")
+	case codec != "h264" && codec != "hevc":
+		return c.fail(22, "Unsupported codec type '%s'.", codec)
+	case err == nil && !force:
+		return c.fail(17, "File already exists: %s. Use --force to overwrite it.", file)
+	}
 	if d.faults.use(FaultNoRecorder) != nil {
 		return c.fail(1, "Error creating the video: Host recording is not supported in this configuration")
+	}
+	if !c.mac.beginFilm() {
+		return c.fail(16, "Error starting video recorder: Error Domain=NSPOSIXErrorDomain Code=16 \"Resource busy\"\nNSLocalizedFailureReason=Host recording is already in progress")
+	}
+	defer c.mac.endFilm()
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		return c.fail(1, "%v", err)
+	}
+	select {
+	case <-time.After(recorderStart):
+	case <-c.ctx.Done():
+		return 1
 	}
 	_, _ = io.WriteString(c.stderr, "Recording started\n") // the program may be gone
 	look := time.NewTicker(20 * time.Millisecond)
@@ -200,21 +248,44 @@ func recordVideo(c *macCall, d *iPhone) int {
 		}
 		select {
 		case <-c.ctx.Done():
+			if !errors.Is(context.Cause(c.ctx), errInterrupted) {
+				return 1
+			}
 			if d.offline() {
 				continue
 			}
-			if err := os.WriteFile(c.path(c.args[1]), []byte(video), 0o644); err != nil {
+			c.printf("Recording completed. Writing to disk.\n")
+			if err := os.WriteFile(file, []byte(video), 0o644); err != nil {
 				return c.fail(1, "%v", err)
 			}
+			c.printf("\nWrote video to: %s\n", file)
 			return 0
 		case <-look.C:
 		}
 	}
 }
 
-// simctlSpawn is `simctl spawn UDID launchctl list`, and `log show --style compact --start TIME`, of which the time is what matters here.
+// beginFilm says whether the Mac records no other screen.
+func (m *Mac) beginFilm() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.films {
+		return false
+	}
+	m.films = true
+	return true
+}
+
+func (m *Mac) endFilm() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.films = false
+}
+
+// simctlSpawn is `simctl spawn UDID launchctl list`, and `log show`.
 func simctlSpawn(c *macCall, d *iPhone) int {
-	if len(c.args) == 2 && c.args[0] == "launchctl" && c.args[1] == "list" {
+	switch words := strings.Join(c.args[:min(2, len(c.args))], " "); {
+	case words == "launchctl list":
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		c.printf("PID\tStatus\tLabel\n")
@@ -224,21 +295,50 @@ func simctlSpawn(c *macCall, d *iPhone) int {
 			}
 		}
 		return 0
+	case words == "log show":
+		c.args = c.args[2:]
+		return logShow(c, d)
 	}
-	if len(c.args) < 2 || c.args[0] != "log" || c.args[1] != "show" {
-		return c.fail(2, "The operation couldn’t be completed. No such file or directory")
+	return c.fail(2, "The operation couldn’t be completed. No such file or directory")
+}
+
+// logTypes are what `log show --style compact` makes of the levels of a phone's log, of which it leaves out those of debugging unless told otherwise.
+var logTypes = map[byte]string{'V': "Db", 'D': "Db", 'I': "Df", 'W': "Df", 'E': "E ", 'F': "F "}
+
+// logShow is as much of `log show` (log(1) of macOS) as there is need of: --style compact --start @SECONDS [--debug].
+func logShow(c *macCall, d *iPhone) int {
+	const usage = 64 // of sysexits(3)
+	style, since, debug := "default", 0.0, false
+	for i := 0; i < len(c.args); i++ {
+		switch flag := c.args[i]; {
+		case flag == "--debug":
+			debug = true
+		case flag != "--style" && flag != "--start":
+			return c.fail(usage, "log: unrecognized option `%s'", flag)
+		case i+1 == len(c.args):
+			return c.fail(usage, "log: option `%s' requires an argument", flag)
+		case flag == "--style":
+			i++
+			style = c.args[i]
+		default:
+			i++
+			seconds, ok := strings.CutPrefix(c.args[i], "@")
+			at, err := strconv.ParseFloat(seconds, 64)
+			if !ok || err != nil {
+				return c.fail(usage, "log: invalid start date %q", c.args[i])
+			}
+			since = at
+		}
 	}
-	since := c.args[len(c.args)-1]
-	seconds, err := strconv.ParseFloat(strings.TrimPrefix(since, "@"), 64)
-	if err != nil {
-		return c.fail(64, "log: invalid start date %q", since)
+	if style != "compact" {
+		return c.fail(usage, "log: the simulated Mac has no style %q", style)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	c.printf("Timestamp               Ty Process[PID:TID]\n")
 	for _, line := range d.logcat.lines {
-		if line.time.Unix() >= int64(seconds) {
-			c.printf("%s\n", fmt.Sprintf("%s %c  %s[%d:1] %s", line.time.UTC().Format("2006-01-02 15:04:05.000"), line.level, line.tag, line.pid, line.text))
+		if t := logTypes[line.level]; float64(line.time.UnixMilli())/1000 >= since && (debug || t != "Db") {
+			c.printf("%s %s %s[%d:%x] %s\n", line.time.Format("2006-01-02 15:04:05.000"), t, line.tag, line.pid, line.pid, line.text)
 		}
 	}
 	return 0

@@ -13,17 +13,14 @@ import (
 	"qgjob/internal/device"
 )
 
-// Recordings on the device. Android's screenrecord takes three minutes at most.
+// Recordings on the device.
 const (
-	filmDir      = "/data/local/tmp/qgjob-film"
-	filmSegment  = 170 * time.Second
-	filmSegments = 20               // that are recorded of one attempt
-	filmBitRate  = 1_000_000        // bits a second: a minute takes 8 MB at most
-	filmProcess  = "'qgjob-fil[m]'" // a pattern that does not match the shell which looks for it
-	filmStop     = 10 * time.Second // from the interrupt to the end of a recording, which writes its index
-	filmAgain    = 500 * time.Millisecond
-	filmCopy     = 20 * time.Second // for one segment
-	filmName     = "video-%02d.mp4" // of a segment
+	filmDir     = "/data/local/tmp/qgjob-film"
+	filmBitRate = 1_000_000        // bits a second: a minute takes 8 MB at most
+	filmProcess = "'qgjob-fil[m]'" // a pattern that does not match the shell which looks for it
+	filmStop    = 10 * time.Second // from the interrupt to the end of a recording, which writes its index
+	filmAgain   = 500 * time.Millisecond
+	filmCopy    = 20 * time.Second // for one segment
 )
 
 // film is a recording of the screen.
@@ -61,17 +58,17 @@ func (f *film) record(ctx context.Context) {
 	defer close(f.done)
 	for {
 		f.mu.Lock()
-		if f.segments == filmSegments && !f.ending {
-			f.err = fmt.Errorf("the screen of device %s was recorded for its first %v only", f.s.serial, filmSegments*filmSegment)
+		if f.segments == device.FilmSegments && !f.ending {
+			f.err = fmt.Errorf("the screen of device %s was recorded for its first %v only", f.s.serial, device.FilmSegments*device.FilmSegment)
 		}
-		if f.ending || f.segments == filmSegments {
+		if f.ending || f.segments == device.FilmSegments {
 			f.mu.Unlock()
 			return
 		}
 		f.segments++
-		path := fmt.Sprintf(filmDir+"/"+filmName, f.segments)
+		path := fmt.Sprintf(filmDir+"/"+device.FilmName, f.segments)
 		f.mu.Unlock()
-		out, err := f.s.d.client.Shell(ctx, f.s.serial, fmt.Sprintf("screenrecord --time-limit %d --bit-rate %d %s", int(filmSegment.Seconds()), filmBitRate, path))
+		out, err := f.s.d.client.Shell(ctx, f.s.serial, fmt.Sprintf("screenrecord --time-limit %d --bit-rate %d %s", int(device.FilmSegment.Seconds()), filmBitRate, path))
 		if err == nil && out.Code != 0 {
 			err = fmt.Errorf("screenrecord: %s", out.Text())
 		}
@@ -99,7 +96,7 @@ func (f *film) End(ctx context.Context, dir string) error {
 	errs := []error{f.err, f.s.use()}
 	if dir != "" {
 		for n := range f.segments {
-			errs = append(errs, f.fetch(ctx, dir, fmt.Sprintf(filmName, n+1)))
+			errs = append(errs, f.fetch(ctx, dir, fmt.Sprintf(device.FilmName, n+1)))
 		}
 	}
 	return errors.Join(append(errs, f.s.sweepFilm(context.WithoutCancel(ctx)))...)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,6 +96,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"KeptSessionOutlivesTheJob", keptSession},
 		{"SessionOfAClientThatLeft", clientLeft},
 		{"DeviceTellsItsLog", deviceLog},
+		{"LogOfALostDevice", logOfALostDevice},
 		{"DeviceShowsItsScreen", screen},
 		{"ScreenIsRecorded", recorded},
 		{"RecordingIsNoHarm", recordingOfALostDevice},
@@ -504,6 +506,37 @@ func deviceLog(t *testing.T, h Harness) {
 	}
 	if !strings.Contains(log.String(), b.Package) {
 		t.Errorf("the device's log does not tell of the app's start:\n%s", &log)
+	}
+}
+
+// logOfALostDevice is a test whose device goes away: an error, soon, and nothing else.
+func logOfALostDevice(t *testing.T, h Harness) {
+	s := open(t, h, h.Driver())
+	c, ok := s.(device.Chronicler)
+	if !ok {
+		return // it tells nothing
+	}
+	prepare(t, s, h.Builds[0])
+	mark, err := c.MarkLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Phone.Hurt(Trouble{Offline: true})
+	within(t, 10*time.Second, "the log of a device that is gone", func() {
+		if err := c.LogSince(t.Context(), mark, io.Discard); err == nil {
+			t.Error("a device that is gone tells its log")
+		}
+	})
+	if h.Dormant {
+		return // it is another device when it is back
+	}
+	h.Phone.Heal()
+	Eventually(t, 30*time.Second, "the phone is back", func() bool {
+		_, err := h.Driver().List(t.Context())
+		return err == nil && s.Check(t.Context()) == nil
+	})
+	if err := c.LogSince(t.Context(), mark, io.Discard); err != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package ios
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -45,7 +46,8 @@ func (s *simulatorSession) MarkLog(context.Context) (string, error) {
 	return "@" + strconv.FormatInt(time.Now().Unix(), 10), s.use()
 }
 
-// LogSince implements device.Chronicler.
+// LogSince implements device.Chronicler. The log is asked for what the simulator kept, with `log show`, rather than followed with `log stream`: a stream
+// loses messages where there are many, has to be there before them, and runs as a child of the simulator's launchd, out of reach of whoever ends simctl.
 func (s *simulatorSession) LogSince(ctx context.Context, mark string, w io.Writer) error {
 	if err := s.use(); err != nil {
 		return err
@@ -53,12 +55,11 @@ func (s *simulatorSession) LogSince(ctx context.Context, mark string, w io.Write
 	if _, err := strconv.ParseInt(strings.TrimPrefix(mark, "@"), 10, 64); err != nil {
 		return device.Failf(qgjob.CauseHostFailed, "%q is no mark of a simulator's log", mark)
 	}
-	out, err := s.simulator.simctl(ctx, "spawn", "log", "show", "--style", "compact", "--start", mark)
-	if err != nil {
-		return s.simulator.refused("log", err)
+	err := s.simulator.stream(ctx, commandTimeout, w, "simctl", "spawn", s.simulator.udid, "log", "show", "--style", "compact", "--start", mark)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		err = s.simulator.explain("log", r.text)
 	}
-	_, err = io.WriteString(w, out+"\n")
-	return err
+	return s.simulator.refused("log", err)
 }
 
 // Screen implements device.Screener, without the WebDriverAgent that the app under test may have taken down.

@@ -43,6 +43,7 @@ type Driver struct {
 	opts Options
 	host string
 	log  *slog.Logger
+	filming
 
 	mu   sync.Mutex
 	seen map[string]device.Info // iPhones by UDID, as they were last listed
@@ -68,7 +69,7 @@ func New(opts Options) (*Driver, error) {
 	}
 	opts.DataDir = dir
 	opts.Path = cmp.Or(opts.Path, os.Getenv("PATH"))
-	return &Driver{opts: opts, host: host, log: opts.Log, seen: map[string]device.Info{}}, nil
+	return &Driver{opts: opts, host: host, log: opts.Log, filming: defaultFilming, seen: map[string]device.Info{}}, nil
 }
 
 // udid matches the ids of iPhones, new and old, and of simulators.

@@ -3,10 +3,12 @@ package ios
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -346,6 +348,77 @@ func TestAppThatCrashed(t *testing.T) {
 				t.Errorf("after its crash: %q", words)
 			}
 		})
+	}
+}
+
+// What a simulator leaves of an attempt, an iPhone does not: devicectl has no commands for it.
+func TestWhoTellsItsLogAndRecords(t *testing.T) {
+	for _, o := range []phonesim.IPhoneOptions{{}, {Simulator: true, Booted: true}} {
+		s := openDevice(t, startMac(t, o))
+		_, tells := s.(device.Chronicler)
+		_, films := s.(device.Filmer)
+		if tells != o.Simulator || films != o.Simulator {
+			t.Errorf("a simulator (%v): tells its log %v, records its screen %v", o.Simulator, tells, films)
+		}
+	}
+}
+
+// A simulator's log is of the attempt, and what the app did is in it; the parts that came before it broke off are kept.
+func TestLogOfASimulator(t *testing.T) {
+	t.Parallel()
+	h := startMac(t, phonesim.IPhoneOptions{Simulator: true, Booted: true})
+	b := newBuilds(t, h).build(phonesim.App{Label: "one"})
+	s := openDevice(t, h).(*simulatorSession)
+	if _, err := s.Prepare(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	mark, err := s.MarkLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.simulator.simctl(t.Context(), "launch", testBundle); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.IPhone(h.udid).SetFault(phonesim.Fault{Kind: phonesim.FaultAppCrash}); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	if err := s.LogSince(t.Context(), mark, &log); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		`(?m)^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} Df SpringBoard\[\d+:[0-9a-f]+\] .*` + testBundle + `.* Bootstrap success!$`,
+		`(?m) E  one\[\d+:[0-9a-f]+\] \*\*\* Terminating app`,
+	} {
+		if !regexp.MustCompile(line).Match(log.Bytes()) {
+			t.Errorf("there is no line %s in\n%s", line, &log)
+		}
+	}
+	later := "@" + strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)
+	log.Reset()
+	if err := s.LogSince(t.Context(), later, &log); err != nil || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("of a stretch without a line: %v\n%s", err, &log)
+	}
+	if err := s.LogSince(t.Context(), "yesterday", &log); device.CauseOf(err) != qgjob.CauseHostFailed {
+		t.Errorf("of no mark: %v", err)
+	}
+
+	// A log that goes on for ever is ended with the patience of who waits for it, and what came before is there.
+	bin := t.TempDir()
+	script := "#!/bin/sh\necho first\nsleep 1000\n"
+	if err := os.WriteFile(filepath.Join(bin, "xcrun"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.simulator.path = bin + string(filepath.ListSeparator) + os.Getenv("PATH")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	log.Reset()
+	began := time.Now()
+	if err := s.LogSince(ctx, mark, &log); !errors.Is(err, context.DeadlineExceeded) || log.String() != "first\n" {
+		t.Errorf("of a log without an end: %v, %q", err, &log)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,36 +56,49 @@ func (r *refusal) Error() string { return r.text }
 
 // xcrun runs a program within a bound and returns what it printed. The error is a Failure for a device that does not answer, the caller's context's, or a *refusal.
 func (x xcode) xcrun(ctx context.Context, bound time.Duration, args ...string) ([]byte, error) {
+	var out bytes.Buffer
+	err := x.stream(ctx, bound, &out, args...)
+	if r, ok := errors.AsType[*refusal](err); ok {
+		return nil, x.explain(doing(args), strings.TrimSpace(r.text+"\n"+out.String()))
+	}
+	return out.Bytes(), err
+}
+
+// doing names what a program was asked for.
+func doing(args []string) string { return strings.Join(args[:min(3, len(args))], " ") }
+
+// stream is xcrun for a program that prints much, which is written as it comes. A *refusal has its standard error, unexplained.
+func (x xcode) stream(ctx context.Context, bound time.Duration, out io.Writer, args ...string) error {
 	path, err := x.find("xcrun")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	doing := strings.Join(args[:min(3, len(args))], " ")
+	doing := doing(args)
 	hung := device.Failf(qgjob.CauseDeviceHung, "iPhone %s does not answer: `%s` took longer than %v: restart the device", x.udid, doing, bound)
 	if x.udid == "" {
 		hung = device.Failf(qgjob.CauseHostFailed, "`%s` took longer than %v on this Mac", doing, bound)
 	}
 	asking, cancel := context.WithTimeoutCause(ctx, bound, hung)
 	defer cancel()
-	var out, errOut bytes.Buffer
+	var errOut bytes.Buffer
 	cmd := exec.CommandContext(asking, path, args...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = x.environment(), &out, &errOut
+	cmd.Env, cmd.Stdout, cmd.Stderr = x.environment(), out, &errOut
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 2 * time.Second
 	err = cmd.Run()
 	switch {
 	case err == nil:
-		return out.Bytes(), nil
+		return nil
 	case ctx.Err() != nil:
-		return nil, fmt.Errorf("%s on iPhone %s: %w", doing, x.udid, context.Cause(ctx))
+		return fmt.Errorf("%s on iPhone %s: %w", doing, x.udid, context.Cause(ctx))
 	case asking.Err() != nil:
-		return nil, context.Cause(asking)
+		return context.Cause(asking)
 	}
 	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
-		return nil, device.Failf(qgjob.CauseHostFailed, "%s: %w", doing, err)
+		return device.Failf(qgjob.CauseHostFailed, "%s: %w", doing, err)
 	}
-	return nil, x.explain(doing, strings.TrimSpace(errOut.String()+"\n"+out.String()))
+	return &refusal{text: errOut.String()}
 }
 
 // gone matches what simctl and devicectl say of a device that is not there any more.
