@@ -1,8 +1,8 @@
 package agent
 
 import (
-	"bufio"
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
