@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -363,6 +364,18 @@ func TestCancelReachesThePhone(t *testing.T) {
 	s.nothingLeft()
 }
 
+// startOf is when a process that childrenOf found has started, in the kernel's ticks since its own start; ids are given again and say nothing.
+func startOf(process string) int {
+	pid, _, _ := strings.Cut(process, " ")
+	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
+	if err != nil {
+		return 0 // it has ended
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	ticks, _ := strconv.Atoi(fields[19])
+	return ticks
+}
+
 // runners lists the runners of this stack's workers, the longest running first.
 func (s *stack) runners() (found []string) {
 	s.t.Helper()
@@ -371,11 +384,7 @@ func (s *stack) runners() (found []string) {
 			found = append(found, p)
 		}
 	}
-	slices.SortFunc(found, func(a, b string) int {
-		x, _, _ := strings.Cut(a, " ")
-		y, _, _ := strings.Cut(b, " ")
-		return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(x, y)) // by process id
-	})
+	slices.SortStableFunc(found, func(a, b string) int { return cmp.Compare(startOf(a), startOf(b)) })
 	if len(found) == 0 {
 		found = []string{""}
 	}

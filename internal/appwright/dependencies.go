@@ -164,13 +164,18 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 	if files["package-lock.json"] != nil || files["npm-shrinkwrap.json"] != nil {
 		verb = "ci"
 	}
+	temp, err := os.MkdirTemp("", "qgjob-npm-") // install scripts leave things there
+	if err != nil {
+		return hostFailure("make a directory for npm", err)
+	}
+	defer os.RemoveAll(temp)
 	limited, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
 	tail := &tailWriter{size: npmTail}
 	both := io.MultiWriter(&syncWriter{w: log}, tail)
 	process, err := startProcess(command{
 		path: npm, args: []string{verb, "--no-audit", "--no-fund", "--no-progress", "--include=dev"}, dir: dir,
-		env: npmEnvironment(os.Environ()), stdout: both, stderr: both,
+		env: append(npmEnvironment(os.Environ()), "TMPDIR="+temp), stdout: both, stderr: both,
 	})
 	if err != nil {
 		return hostFailure("start npm", err)

@@ -75,6 +75,20 @@ func TestDependenciesAreInstalledOncePerLockfile(t *testing.T) {
 	}
 }
 
+// What install scripts leave in their temporary directory goes with the install.
+func TestNothingOfAnInstallIsLeftInTemp(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	fakeNPM(t, `mkdir "$TMPDIR/left" && `+installs)
+	dir := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"})
+	if err := Dependencies(t.Context(), dir, t.TempDir(), "acme", io.Discard); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
 func TestDependenciesThatAreThereAreKept(t *testing.T) {
 	calls := fakeNPM(t, installs)
 	dir := npmProject(t, map[string]string{"package.json": "{}", "package-lock.json": "{}"})

@@ -61,7 +61,7 @@ func (r Run) environment(t tools, proxyPort int) []string {
 
 // npmVariables are those of the worker that npm needs to reach its registry. Packages run code when they are
 // installed, so that nothing else is passed on.
-var npmVariables = regexp.MustCompile(`(?i)^(PATH|HOME|LANG|LC_ALL|TMPDIR|(HTTPS?|NO)_PROXY|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|npm_config_.*|NPM_TOKEN|NODE_AUTH_TOKEN)$`)
+var npmVariables = regexp.MustCompile(`(?i)^(PATH|HOME|LANG|LC_ALL|(HTTPS?|NO)_PROXY|NODE_EXTRA_CA_CERTS|SSL_CERT_(FILE|DIR)|npm_config_.*|NPM_TOKEN|NODE_AUTH_TOKEN)$`)
 
 func npmEnvironment(worker []string) []string {
 	// What AppWright brings along would download browsers and drivers that no test on a phone uses.
