@@ -251,7 +251,11 @@ func (m *Mac) handler() http.Handler {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		if interrupt := m.programs[r.PathValue("id")]; interrupt != nil {
-			interrupt(map[bool]error{true: errInterrupted, false: errTerminated}[r.FormValue("signal") == os.Interrupt.String()])
+			why := errTerminated
+			if r.FormValue("signal") == os.Interrupt.String() {
+				why = errInterrupted
+			}
+			interrupt(why)
 		}
 	})
 	for _, d := range m.iphones {
