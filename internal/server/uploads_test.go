@@ -167,7 +167,7 @@ func TestFilesThatCannotBeRemovedHinderNoOthers(t *testing.T) {
 		add := func(sha string, named bool) {
 			n := len(unnamed)
 			unnamed = append(unnamed, fmt.Sprintf("('acme', '%s', %d)", sha, n+1))
-			uploads = append(uploads, fmt.Sprintf("('acme', 'bundle', '%s', '', %d)", sha, n+1))
+			uploads = append(uploads, fmt.Sprintf("('acme', 'bundle', '%s', '')", sha))
 			if named {
 				artifacts = append(artifacts, fmt.Sprintf("('%d', 'a', 'acme', 'j', 1, '%s', 1, 1)", n, sha))
 			}
@@ -180,7 +180,7 @@ func TestFilesThatCannotBeRemovedHinderNoOthers(t *testing.T) {
 		}
 		execute(t, db, "insert into artifacts (attempt_id, name, org_id, job_id, number, sha256, size_bytes, added_at_ms) values "+strings.Join(artifacts, ", "))
 		execute(t, db, "insert into unnamed_files (org_id, sha256, since_ms) values "+strings.Join(unnamed, ", "))
-		execute(t, db, "insert into removed_uploads (org_id, kind, sha256, copy, since_ms) values "+strings.Join(uploads, ", "))
+		execute(t, db, "insert into removed_uploads (org_id, kind, sha256, copy) values "+strings.Join(uploads, ", "))
 
 		err = s.Retain(t.Context(), server.Retention{}, 0)
 		if err == nil || strings.Count(err.Error(), "600 files could not be removed; the first:") != 2 || !strings.Contains(err.Error(), "it is stuck") {

@@ -299,8 +299,8 @@ func (s *Store) openUploads(ctx context.Context, keep time.Duration) (before int
 // remove notes that the file of an upload is to be removed from the blob store. Nobody is told of it any more.
 func (t *tx) remove(ctx context.Context, u Upload) error {
 	return t.exec(ctx, `
-		insert into removed_uploads (org_id, kind, sha256, copy, since_ms) values ($1, $2, $3, $4, $5)
-		on conflict (org_id, kind, sha256, copy) do nothing`, u.OrgID, u.Kind, u.SHA256, u.Copy, t.now)
+		insert into removed_uploads (org_id, kind, sha256, copy) values ($1, $2, $3, $4)
+		on conflict (org_id, kind, sha256, copy) do nothing`, u.OrgID, u.Kind, u.SHA256, u.Copy)
 }
 
 // RemovedUploads lists files that are to be removed from the blob store, after one of them, UploadPage at most. They stay listed until UploadRemoved

@@ -16,7 +16,6 @@ create table removed_uploads (
   kind text not null,
   sha256 text not null,
   copy text not null,
-  since_ms bigint not null,
   primary key (org_id, kind, sha256, copy)
 ) {keyed};
 insert into uploads (org_id, kind, sha256, copy, stored, used_at_ms)
