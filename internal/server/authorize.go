@@ -132,15 +132,13 @@ func (p Principal) mayCall(who access) error {
 	return nil
 }
 
-// only lets those through to a handler who may call it.
-func only(who access, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := principalOf(r.Context()).mayCall(who); err != nil {
-			writeProblem(w, problemOf(err))
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
+// allowed says whether a request is of somebody who may make it, and answers it when it is not.
+func allowed(w http.ResponseWriter, r *http.Request, who access) bool {
+	err := principalOf(r.Context()).mayCall(who)
+	if err != nil {
+		writeProblem(w, problemOf(err))
+	}
+	return err == nil
 }
 
 // mayUse refuses a request that names an organization that is not the principal's.

@@ -192,12 +192,18 @@ func (s *Server) hasUpload(ctx context.Context, key blob.Key) (*fileOutput, erro
 	return &fileOutput{ContentType: "application/octet-stream", Length: info.Size}, nil
 }
 
-func (s *Server) sendUpload(ctx context.Context, key blob.Key) (*streamOutput, error) {
+// uploaded returns where the file of an upload is that has come.
+func (s *Server) uploaded(ctx context.Context, key blob.Key) (blob.Key, error) {
 	up, err := s.store.Upload(ctx, key.OrgID, string(key.Kind), key.SHA256)
+	return uploadKey(up), err
+}
+
+func (s *Server) sendUpload(ctx context.Context, key blob.Key) (*streamOutput, error) {
+	key, err := s.uploaded(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	return s.sendFile(ctx, uploadKey(up))
+	return s.sendFile(ctx, key)
 }
 
 func (s *Server) sendFile(ctx context.Context, key blob.Key) (*streamOutput, error) {

@@ -53,7 +53,12 @@ func (s *Server) routes() {
 	s.webhookRoutes(a)
 	s.serverRoutes(a)
 
-	s.mux.Handle("GET /metrics", only(operators, s.metrics.handler()))
+	metrics := s.metrics.handler()
+	s.mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if allowed(w, r, operators) {
+			metrics.ServeHTTP(w, r)
+		}
+	})
 	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "qgjob", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
 	s.mux.Handle("GET /docs/", docs)
 	s.mux.Handle("GET /docs", http.RedirectHandler("/docs/", http.StatusMovedPermanently))
@@ -160,8 +165,9 @@ func (s *Server) serverRoutes(a huma.API) {
 // clients within their organization.
 func handle[I, O any](s *Server, a huma.API, who access, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
 	op.Middlewares = huma.Middlewares{func(hc huma.Context, next func(huma.Context)) {
-		r, w := humago.Unwrap(hc)
-		only(who, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { next(hc) })).ServeHTTP(w, r)
+		if r, w := humago.Unwrap(hc); allowed(w, r, who) {
+			next(hc)
+		}
 	}}
 	huma.Register(a, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)

@@ -36,7 +36,11 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error
 		return nil, err
 	}
 	if sub.BundleSHA256 != "" {
-		if _, err := s.hasUpload(ctx, blob.Key{OrgID: sub.OrgID, Kind: blob.Bundle, SHA256: sub.BundleSHA256}); err != nil {
+		key, err := s.uploaded(ctx, blob.Key{OrgID: sub.OrgID, Kind: blob.Bundle, SHA256: sub.BundleSHA256})
+		if err == nil {
+			_, err = s.blobs.Stat(ctx, key)
+		}
+		if err != nil {
 			if qgjob.ErrorCode(err) == qgjob.CodeNotFound {
 				err = qgjob.Errorf(qgjob.CodeInvalid, "bundle_sha256: %w", err)
 			}
