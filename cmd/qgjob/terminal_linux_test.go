@@ -20,9 +20,9 @@ import (
 
 // terminal is a pseudo-terminal with a program on it.
 type terminal struct {
-	t      *testing.T
-	master *os.File
-	cmd    *exec.Cmd
+	t             *testing.T
+	master, slave *os.File
+	cmd           *exec.Cmd
 
 	mu   sync.Mutex
 	grew *sync.Cond
@@ -51,6 +51,16 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 100}); err != nil {
 		t.Fatal(err)
 	}
+	// Ctrl-C sends its signal and then discards what is not read yet (man 3 termios, NOFLSH),
+	// which may be the program's answer to the signal.
+	mode, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mode.Lflag |= unix.NOFLSH
+	if err := unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, mode); err != nil {
+		t.Fatal(err)
+	}
 	return master, slave
 }
 
@@ -58,8 +68,7 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 func onTerminal(t *testing.T, env []string, args ...string) *terminal {
 	t.Helper()
 	master, slave := openTerminal(t)
-	defer slave.Close()
-	tt := &terminal{t: t, master: master, cmd: exec.Command("qgjob", args...)}
+	tt := &terminal{t: t, master: master, slave: slave, cmd: exec.Command("qgjob", args...)}
 	tt.grew = sync.NewCond(&tt.mu)
 	tt.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TERM=xterm-256color"}, env...)
 	tt.cmd.Stdin, tt.cmd.Stdout, tt.cmd.Stderr = slave, slave, slave
@@ -68,8 +77,8 @@ func onTerminal(t *testing.T, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	var reading sync.WaitGroup
-	reading.Go(func() { _, _ = io.Copy(tt, master); tt.end() }) // ends with EIO when the program has
-	t.Cleanup(func() { _ = tt.cmd.Process.Kill(); reading.Wait(); master.Close() })
+	reading.Go(func() { _, _ = io.Copy(tt, master); tt.end() }) // ends with EIO when nobody has the slave open
+	t.Cleanup(func() { _ = tt.cmd.Process.Kill(); slave.Close(); reading.Wait(); master.Close() })
 	return tt
 }
 
@@ -112,17 +121,23 @@ func (tt *terminal) press(keys string) {
 	}
 }
 
-// exit waits for the program's end and returns its exit code and all that was shown.
+// exit waits for the program's end and returns its exit code and all that was shown. The end of what
+// was shown is a mark of the test's own: a read that fails because the program has ended may come
+// before the program's last words.
 func (tt *terminal) exit() (int, string) {
+	tt.t.Helper()
 	tooLate := time.AfterFunc(20*time.Second, func() { _ = tt.cmd.Process.Kill() })
 	defer tooLate.Stop()
 	_ = tt.cmd.Wait() // the code says it
+	const end = "\x00the end\x00"
+	if _, err := tt.slave.WriteString(end); err != nil {
+		tt.t.Fatal(err)
+	}
+	tt.await(end)
 	tt.mu.Lock()
 	defer tt.mu.Unlock()
-	for !tt.done {
-		tt.grew.Wait()
-	}
-	return tt.cmd.ProcessState.ExitCode(), tt.seen.String()
+	screen, _, _ := strings.Cut(tt.seen.String(), end)
+	return tt.cmd.ProcessState.ExitCode(), screen
 }
 
 const ctrlC = "\x03"
