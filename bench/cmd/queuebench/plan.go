@@ -55,6 +55,7 @@ func (o options) plan() measures {
 	bulks = append(bulks, take(bareServer, measure.Bulks))
 	for _, l := range plain.Limits {
 		submits = append(submits, turn{l.Name, func(ctx context.Context, s measure.Session) error { return measure.SubmitLimits(ctx, s, l) }})
+		latencies = append(latencies, turn{l.Name, func(ctx context.Context, s measure.Session) error { return measure.LatencyLimits(ctx, s, l) }})
 	}
 	for _, q := range []contest.Contestant[contest.Queue]{onSQLite, onPostgres, riverHTTPTuned, riverTuned} {
 		claims = append(claims, take(q, measure.Claims))

@@ -53,18 +53,34 @@ func Bulks(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]) 
 // SubmitLimits measures what a database alone takes: as many submits a transaction as there are clients.
 func SubmitLimits(ctx context.Context, s Session, l plain.Limit) error {
 	for _, submits := range clientCounts {
-		rate, err := l.Submits(ctx, s.Stage, submits, 1, s.Size.Window)
+		rate, err := commitRate(ctx, s, l, submits, 1)
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.Name, err)
+			return err
 		}
 		s.Record(result.Submit, l.Name, clientsCase(submits), rate)
 	}
-	rate, err := l.Submits(ctx, s.Stage, bulkClients, bulkJobs, s.Size.Window)
-	if err != nil {
-		return fmt.Errorf("%s: %w", l.Name, err)
+	rate, err := commitRate(ctx, s, l, bulkClients, bulkJobs)
+	if err == nil {
+		s.Record(result.Bulk, l.Name, clientsCase(bulkClients), bulkJobs*rate)
 	}
-	s.Record(result.Bulk, l.Name, clientsCase(bulkClients), bulkJobs*rate)
-	return nil
+	return err
+}
+
+// commitRate is how many submits of so many jobs a second an empty database takes, so many in each transaction.
+func commitRate(ctx context.Context, s Session, l plain.Limit, submits, jobs int) (perSecond float64, err error) {
+	db, err := l.Open(ctx, s.Stage)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close(ctx)) }()
+	done, begin := 0, time.Now()
+	for time.Since(begin) < s.Size.Window {
+		if err := db.Commit(ctx, submits, jobs); err != nil {
+			return 0, fmt.Errorf("%s: %w", l.Name, err)
+		}
+		done += submits
+	}
+	return float64(done) / time.Since(begin).Seconds(), nil
 }
 
 func clientsCase(n int) string {

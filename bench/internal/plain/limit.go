@@ -3,8 +3,8 @@ package plain
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
-	"time"
 
 	"qgjob/bench/internal/contest"
 	"qgjob/bench/internal/load"
@@ -37,25 +37,33 @@ var Limits = []Limit{
 	}},
 }
 
-// Submits is how many submits of so many jobs a second the database takes in transactions of so many submits, for
-// about so long.
-func (l Limit) Submits(ctx context.Context, r *rig.Rig, submits, jobs int, length time.Duration) (perSecond float64, err error) {
+// Database is one that only rows are written to, by one writer.
+type Database struct {
+	writer writer
+	drop   func(context.Context) error
+	jobs   *load.Jobs
+	seq    int64
+}
+
+// Open makes an empty database.
+func (l Limit) Open(ctx context.Context, r *rig.Rig) (*Database, error) {
 	w, drop, err := l.open(ctx, r)
 	if err != nil {
-		return 0, err
+		return nil, fmt.Errorf("%s: %w", l.Name, err)
 	}
-	defer func() { err = errors.Join(err, w.close(), drop(context.WithoutCancel(ctx))) }()
-	made, seq, done := load.NewJobs(), int64(1), 0
-	begin := time.Now()
-	for time.Since(begin) < length {
-		rows := newBatch()
-		for range submits {
-			seq += int64(len(rows.add(made.Next(jobs), seq)))
-		}
-		if err := rows.commit(ctx, w); err != nil {
-			return 0, err
-		}
-		done += submits
+	return &Database{writer: w, drop: drop, jobs: load.NewJobs(), seq: 1}, nil
+}
+
+// Commit writes the rows of so many submits of so many jobs each in one transaction.
+func (d *Database) Commit(ctx context.Context, submits, jobs int) error {
+	rows := newBatch()
+	for range submits {
+		d.seq += int64(len(rows.add(d.jobs.Next(jobs), d.seq)))
 	}
-	return float64(done) / time.Since(begin).Seconds(), nil
+	return rows.commit(ctx, d.writer)
+}
+
+// Close removes the database.
+func (d *Database) Close(ctx context.Context) error {
+	return errors.Join(d.writer.close(), d.drop(context.WithoutCancel(ctx)))
 }
