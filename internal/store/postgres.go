@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -95,13 +96,28 @@ func translatePostgres(err error) error {
 	return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
 }
 
-// postgresSession is a session on a connection of its own. A transaction is two round trips: what it begins
-// with, and all that it writes together with its commit.
+// postgresSession is a session on a connection of its own. A transaction is one round trip or two: what it begins
+// with, and all that it writes together with its commit. While no other server writes, it begins with that, too.
 type postgresSession struct {
 	c       *pgx.Conn
 	origin  string // names the server in what it tells the others
-	version int64
+	version int64  // as of the last transaction
+	now     int64  // of the transaction
+	clock   databaseTime
+	quiet   int // transactions in a row before which no other server wrote
+
+	pending bool // the transaction is yet to be opened
+	bold    bool // it takes version and now for known
 	wrote   bool
+}
+
+// quietEnough is from how many on a transaction counts on quiet.
+const quietEnough = 4
+
+// databaseTime is the database's clock at a moment.
+type databaseTime struct {
+	ms int64
+	at time.Time
 }
 
 func newPostgresSession(ctx context.Context, config *pgx.ConnConfig, origin string) (session, error) {
@@ -118,49 +134,107 @@ const (
 	enterPostgres = "with entered as materialized (select pg_advisory_xact_lock(%d)) " + postgresClock + " from entered"
 	// The count of commits tells a server whether another one has written since its own last commit.
 	commitsCounted = "select coalesce((select value from counters where org_id = '' and name = 'commits'), 0)"
-	countCommit    = "insert into counters (org_id, name, value) values ('', 'commits', 1) on conflict (org_id, name) do update set value = counters.value + 1"
-	notifyServers  = "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)"
+	// isKnown fails with divisionByZero unless the count of commits is the given one and the clock within a second of the given time.
+	isKnown       = "select 1 / (case when (" + commitsCounted + ") = $1 and abs((" + postgresClock + ") - $2) < 1000 then 1 else 0 end)"
+	countCommit   = "insert into counters (org_id, name, value) values ('', 'commits', 1) on conflict (org_id, name) do update set value = counters.value + 1"
+	notifyServers = "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)"
 )
 
-// begin sends everything at once. Each statement after the lock sees what was committed before it was got.
-func (s *postgresSession) begin(ctx context.Context, reads []read) (now, version int64, err error) {
-	s.wrote = false
-	var batch pgx.Batch
-	batch.Queue(beginPostgres)
-	batch.Queue(fmt.Sprintf(enterPostgres, writeLock))
-	batch.Queue(commitsCounted)
-	asked := reads[:0:0]
-	for _, r := range reads {
-		if len(r.rows) > 0 {
+// Codes of PostgreSQL's errors (its manual, appendix A).
+const (
+	divisionByZero  = "22012"
+	uniqueViolation = "23505"
+)
+
+func (s *postgresSession) begin(ctx context.Context, known int64, reads []read) (now, version int64, err error) {
+	s.pending, s.wrote = true, false
+	required := func(r read) bool { return len(r.rows) > 0 && !r.enforced }
+	if s.bold = known == s.version && s.quiet >= quietEnough && !slices.ContainsFunc(reads, required); s.bold {
+		s.now = max(s.now, s.clock.ms+time.Since(s.clock.at).Milliseconds())
+		return s.now, s.version, nil
+	}
+	before := s.version
+	reads = slices.DeleteFunc(slices.Clone(reads), func(r read) bool { return len(r.rows) == 0 })
+	err = s.send(ctx, func(batch *pgx.Batch) {
+		for _, r := range reads {
 			batch.Queue(r.b.sql(postgresDialect), r.b.arrays(r.rows)...)
-			asked = append(asked, r)
+		}
+	}, func(results pgx.BatchResults) error {
+		for _, r := range reads {
+			rows, err := results.Query()
+			if err := inStatement(r.b.text, eachRow(r.scan, rows, err)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if s.quiet++; s.version != before {
+		s.quiet = 0
+	}
+	return s.now, s.version, err
+}
+
+// send makes one round trip, which opens the transaction first where that is to be done. read takes the results of
+// what queue queues.
+func (s *postgresSession) send(ctx context.Context, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	var batch pgx.Batch
+	opens := s.pending
+	if opens {
+		s.pending = false
+		batch.Queue(beginPostgres)
+		batch.Queue(fmt.Sprintf(enterPostgres, writeLock))
+		if s.bold {
+			batch.Queue(isKnown, s.version, s.now)
+		} else {
+			batch.Queue(commitsCounted)
 		}
 	}
+	queue(&batch)
 	results := s.c.SendBatch(ctx, &batch)
-	if _, err = results.Exec(); err == nil {
-		err = results.QueryRow().Scan(&now)
+	var err error
+	if opens {
+		err = s.opened(results)
 	}
 	if err == nil {
+		err = read(results)
+	}
+	err = errors.Join(err, results.Close())
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && s.bold && (refusal.Code == divisionByZero || refusal.Code == uniqueViolation) {
+		s.quiet = 0
+		return fmt.Errorf("%w: %w", errStale, err)
+	}
+	return err
+}
+
+// opened takes the results of what opens a transaction. Each statement after the lock sees what was committed before
+// it was got.
+func (s *postgresSession) opened(results pgx.BatchResults) error {
+	_, err := results.Exec()
+	if err == nil {
+		err = results.QueryRow().Scan(&s.clock.ms)
+		s.clock.at = time.Now()
+	}
+	switch {
+	case err != nil:
+	case s.bold:
+		_, err = results.Exec()
+	default:
 		err = results.QueryRow().Scan(&s.version)
+		s.now = s.clock.ms
 	}
-	for _, r := range asked {
-		if err == nil {
-			rows, queryErr := results.Query()
-			err = inStatement(r.b.text, eachRow(r.scan, rows, queryErr))
-		}
-	}
-	return now, s.version, errors.Join(err, results.Close())
+	return err
 }
 
 func (s *postgresSession) exec(ctx context.Context, text string, args ...any) error {
 	s.wrote = true
-	_, err := s.c.Exec(ctx, text, args...)
-	return inStatement(text, err)
+	return s.query(ctx, noRows, text, args...)
 }
 
 func (s *postgresSession) query(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
-	rows, err := s.c.Query(ctx, text, args...)
-	return inStatement(text, eachRow(scan, rows, err))
+	return s.send(ctx, func(batch *pgx.Batch) { batch.Queue(text, args...) }, func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		return inStatement(text, eachRow(scan, rows, err))
+	})
 }
 
 // eachRow scans every row of an answer.
@@ -178,44 +252,47 @@ func eachRow(scan func(scanner) error, rows pgx.Rows, err error) error {
 }
 
 func (s *postgresSession) write(ctx context.Context, statements []statement) error {
-	var batch pgx.Batch
-	s.queue(&batch, statements)
-	return s.send(ctx, &batch)
+	return s.sendAll(ctx, statements, func(*pgx.Batch) {})
 }
 
-func (s *postgresSession) queue(batch *pgx.Batch, statements []statement) {
-	for _, st := range statements {
-		s.wrote = true
-		batch.Queue(st.b.sql(postgresDialect), st.b.arrays(st.rows)...)
-	}
-}
-
-// send runs a batch of statements that return nothing.
-func (s *postgresSession) send(ctx context.Context, batch *pgx.Batch) error {
-	results := s.c.SendBatch(ctx, batch)
-	for _, q := range batch.QueuedQueries {
-		if _, err := results.Exec(); err != nil {
-			return errors.Join(inStatement(q.SQL, err), results.Close())
+// sendAll runs statements, and what more is queued after them, which return nothing.
+func (s *postgresSession) sendAll(ctx context.Context, statements []statement, more func(*pgx.Batch)) error {
+	var queued []*pgx.QueuedQuery
+	return s.send(ctx, func(batch *pgx.Batch) {
+		opening := batch.Len()
+		for _, st := range statements {
+			s.wrote = true
+			batch.Queue(st.b.sql(postgresDialect), st.b.arrays(st.rows)...)
 		}
-	}
-	return results.Close()
+		more(batch)
+		queued = batch.QueuedQueries[opening:]
+	}, func(results pgx.BatchResults) error {
+		for _, q := range queued {
+			if _, err := results.Exec(); err != nil {
+				return inStatement(q.SQL, err)
+			}
+		}
+		return nil
+	})
 }
 
 func (s *postgresSession) commit(ctx context.Context, statements []statement, topics []string) (int64, error) {
-	var batch pgx.Batch
-	s.queue(&batch, statements)
 	version := s.version
-	if s.wrote {
-		version++
-		batch.Queue(countCommit)
-	}
-	if len(topics) > 0 {
-		batch.Queue(notifyServers, payloads(s.origin, topics))
-	}
-	batch.Queue("commit")
-	err := s.send(ctx, &batch)
+	err := s.sendAll(ctx, statements, func(batch *pgx.Batch) {
+		if s.wrote {
+			version++
+			batch.Queue(countCommit)
+		}
+		if len(topics) > 0 {
+			batch.Queue(notifyServers, payloads(s.origin, topics))
+		}
+		batch.Queue("commit")
+	})
 	if refusal, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || connectionEnded(refusal)) {
 		return 0, errors.Join(errUnknown, err)
+	}
+	if err == nil {
+		s.version = version
 	}
 	return version, err
 }
@@ -230,6 +307,10 @@ func connectionEnded(e *pgconn.PgError) bool {
 }
 
 func (s *postgresSession) rollback(ctx context.Context) error {
+	if s.pending {
+		s.pending = false
+		return nil
+	}
 	if s.c.IsClosed() {
 		return errors.New("the connection has ended")
 	}

@@ -13,8 +13,10 @@ import (
 type session interface {
 	// begin opens a write transaction, the only one among all servers, and returns the database's clock and
 	// the version of what is there: it changes with every commit of anybody else. What reads find is as of
-	// the transaction.
-	begin(ctx context.Context, reads []read) (now, version int64, err error)
+	// the transaction. A session may take it that the version is still the known one (noVersion for none), leave
+	// out reads that are enforced, and open the transaction with the first statement or the commit. Where
+	// that was wrong, one of those is errStale.
+	begin(ctx context.Context, known int64, reads []read) (now, version int64, err error)
 	query(ctx context.Context, scan func(scanner) error, text string, args ...any) error
 	exec(ctx context.Context, text string, args ...any) error
 	// write runs statements in their order.
@@ -34,10 +36,18 @@ type statement struct {
 
 // read is a bulk select.
 type read struct {
-	b    *bulk
-	rows [][]any
-	scan func(scanner) error
+	b        *bulk
+	rows     [][]any
+	scan     func(scanner) error
+	enforced bool // a unique index refuses what is written without having seen what it finds
 }
+
+// noVersion is the version of a board that is not there.
+const noVersion = -1
+
+// errStale marks a transaction that took for known what is not so any more. Another one on the same session
+// reads all of it.
+var errStale = errors.New("something else was written meanwhile")
 
 // errUnknown marks a commit that may or may not have happened.
 var errUnknown = errors.New("the outcome of the commit is unknown")

@@ -42,7 +42,7 @@ func newSQLiteSession(path string) (session, error) {
 
 // begin takes the database's one lock for writers. What data_version tells changes when another connection,
 // of whatever process, has committed.
-func (s *sqliteSession) begin(ctx context.Context, reads []read) (now, version int64, err error) {
+func (s *sqliteSession) begin(ctx context.Context, _ int64, reads []read) (now, version int64, err error) {
 	if err := s.exec(ctx, "begin immediate"); err != nil {
 		return 0, 0, err
 	}

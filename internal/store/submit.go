@@ -98,7 +98,7 @@ func submitReads(t *tx, calls []*call) []read {
 		asked[key] = struct{}{}
 		rows = append(rows, []any{key.org, key.key})
 	}
-	return []read{{selectKeys, rows, func(row scanner) error {
+	return []read{{b: selectKeys, rows: rows, enforced: true, scan: func(row scanner) error {
 		var key orgKey
 		known := &knownKey{}
 		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs, &known.submitted)

@@ -128,7 +128,7 @@ func (t *tx) row(ctx context.Context, scan func(scanner) error, text string, arg
 
 // queryAll runs a bulk select over rows.
 func (t *tx) queryAll(ctx context.Context, b *bulk, rows [][]any, scan func(scanner) error) error {
-	return queryBulk(ctx, t.s, read{b, rows, scan})
+	return queryBulk(ctx, t.s, read{b: b, rows: rows, scan: scan})
 }
 
 func (t *tx) count(org, name string, n int64) { t.counters[counter{org, name}] += n }

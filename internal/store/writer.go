@@ -205,9 +205,17 @@ func (w *writer) serve(batch []*call) {
 // errPlan marks what failed on no request's account.
 var errPlan = errors.New("plan")
 
-// try runs a batch in one transaction. After an error nothing was changed, unless it is errUnknown. A
-// session that is not good any more is dropped.
+// try runs a batch in one transaction, and in another one when that is stale. After an error nothing was changed,
+// unless it is errUnknown. A session that is not good any more is dropped.
 func (w *writer) try(batch []*call, planning bool) error {
+	err := w.tryOnce(batch, planning)
+	if errors.Is(err, errStale) {
+		err = w.tryOnce(batch, planning)
+	}
+	return err
+}
+
+func (w *writer) tryOnce(batch []*call, planning bool) error {
 	ctx, cancel := w.batchContext()
 	defer cancel()
 	if w.session == nil {
@@ -230,7 +238,7 @@ func (w *writer) undo(ctx context.Context, err error) error {
 	if rollback := w.session.rollback(ctx); rollback != nil {
 		w.drop()
 	}
-	if _, ok := errors.AsType[*qgjob.Error](err); ok {
+	if _, ok := errors.AsType[*qgjob.Error](err); ok || errors.Is(err, errStale) {
 		return err
 	}
 	return w.d.translate(err)
@@ -298,7 +306,11 @@ func (t *tx) begin(ctx context.Context, batch []*call) error {
 			reads = append(reads, calls[0].step.reads(t, calls)...)
 		}
 	}
-	now, version, err := t.s.begin(ctx, reads)
+	known := int64(noVersion)
+	if t.b != nil {
+		known = t.b.version
+	}
+	now, version, err := t.s.begin(ctx, known, reads)
 	if err != nil {
 		return err
 	}
