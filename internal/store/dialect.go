@@ -28,51 +28,63 @@ type dialect struct {
 	translate func(error) error // gives a database error its qgjob code
 }
 
-// A bulk is one statement over many rows, written once for both databases. PostgreSQL gets all the rows as
-// arrays in one round trip, SQLite runs it prepared, row by row: the fastest way in each. In its text
+// A bulk is one statement over many rows, written once for both databases. SQLite runs it prepared, row by row.
+// PostgreSQL gets all the rows as arrays in one round trip, and a row that is alone as SQLite does: it makes a table
+// of every array first, which costs more than the row. In its text
 //
 //	{1}       is the row's first value (a parameter, or a column of unnest)
 //	{values}  is what an insert inserts
-//	{from}    is an update's from clause, empty on SQLite
+//	{from}    is an update's from clause, empty for one row
 //	{from,}   begins the from clause of a select or of an update that has one anyway
-//	{lateral} is what lets a subquery of that clause use the row, empty on SQLite
-//	{using}   is a delete's using clause, empty on SQLite
+//	{lateral} is what lets a subquery of that clause use the row, empty for one row
+//	{using}   is a delete's using clause, empty for one row
 //
 // kinds tells the values' types: t text, i integer, b boolean.
 type bulk struct {
 	text  string
 	kinds string
 
-	once     sync.Once
-	rendered [2]string
+	once      sync.Once
+	row, rows string // the statement for one row, and for many
 }
 
 func newBulk(kinds, text string) *bulk { return &bulk{text: text, kinds: kinds} }
 
 var pgTypes = map[byte]string{'t': "text", 'i': "bigint", 'b': "boolean"}
 
-func (b *bulk) sql(d *dialect) string {
+func (b *bulk) render() {
 	b.once.Do(func() {
-		var lite, pg []string
+		var row, rows []string
 		var params, arrays, names []string
 		for i := range len(b.kinds) {
 			n := strconv.Itoa(i + 1)
 			params = append(params, "$"+n)
 			arrays = append(arrays, "$"+n+"::"+pgTypes[b.kinds[i]]+"[]")
 			names = append(names, "c"+n)
-			lite = append(lite, "{"+n+"}", "$"+n)
-			pg = append(pg, "{"+n+"}", "v.c"+n)
+			row = append(row, "{"+n+"}", "$"+n)
+			rows = append(rows, "{"+n+"}", "v.c"+n)
 		}
-		rows := "unnest(" + strings.Join(arrays, ", ") + ")"
-		lite = append(lite, "{lateral}", "", "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "", "{using}", "")
-		from := "from " + rows + " as v(" + strings.Join(names, ", ") + ")"
-		pg = append(pg, "{lateral}", "lateral", "{values}", "select * from "+rows, "{from,}", from+",", "{from}", from, "{using}", "using "+from[len("from "):])
-		b.rendered = [2]string{strings.NewReplacer(lite...).Replace(b.text), strings.NewReplacer(pg...).Replace(b.text)}
+		unnest := "unnest(" + strings.Join(arrays, ", ") + ")"
+		row = append(row, "{lateral}", "", "{values}", "values ("+strings.Join(params, ", ")+")", "{from,}", "from", "{from}", "", "{using}", "")
+		from := "from " + unnest + " as v(" + strings.Join(names, ", ") + ")"
+		rows = append(rows, "{lateral}", "lateral", "{values}", "select * from "+unnest, "{from,}", from+",", "{from}", from, "{using}", "using "+from[len("from "):])
+		b.row, b.rows = strings.NewReplacer(row...).Replace(b.text), strings.NewReplacer(rows...).Replace(b.text)
 	})
-	if d.setwise {
-		return b.rendered[1]
+}
+
+// forRow is the statement for one row, whose parameters are the row's values.
+func (b *bulk) forRow() string {
+	b.render()
+	return b.row
+}
+
+// forRows is PostgreSQL's statement for rows, with its parameters.
+func (b *bulk) forRows(rows [][]any) (text string, args []any) {
+	b.render()
+	if len(rows) == 1 {
+		return b.row, values(rows[0])
 	}
-	return b.rendered[0]
+	return b.rows, b.arrays(rows)
 }
 
 // arrays turns rows into one array a column.

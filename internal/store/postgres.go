@@ -157,7 +157,8 @@ func (s *postgresSession) begin(ctx context.Context, known int64, reads []read) 
 	reads = slices.DeleteFunc(slices.Clone(reads), func(r read) bool { return len(r.rows) == 0 })
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		for _, r := range reads {
-			batch.Queue(r.b.sql(postgresDialect), r.b.arrays(r.rows)...)
+			text, args := r.b.forRows(r.rows)
+			batch.Queue(text, args...)
 		}
 	}, func(results pgx.BatchResults) error {
 		for _, r := range reads {
@@ -262,7 +263,8 @@ func (s *postgresSession) sendAll(ctx context.Context, statements []statement, m
 		opening := batch.Len()
 		for _, st := range statements {
 			s.wrote = true
-			batch.Queue(st.b.sql(postgresDialect), st.b.arrays(st.rows)...)
+			text, args := st.b.forRows(st.rows)
+			batch.Queue(text, args...)
 		}
 		more(batch)
 		queued = batch.QueuedQueries[opening:]

@@ -61,9 +61,10 @@ func queryBulk(ctx context.Context, s session, r read) error {
 		return nil
 	}
 	if _, setwise := s.(*postgresSession); setwise {
-		return s.query(ctx, r.scan, r.b.sql(postgresDialect), r.b.arrays(r.rows)...)
+		text, args := r.b.forRows(r.rows)
+		return s.query(ctx, r.scan, text, args...)
 	}
-	text := r.b.sql(sqliteDialect)
+	text := r.b.forRow()
 	for _, row := range r.rows {
 		if err := s.query(ctx, r.scan, text, values(row)...); err != nil {
 			return err

@@ -142,7 +142,7 @@ func (s *sqliteSession) query(_ context.Context, scan func(scanner) error, text 
 
 func (s *sqliteSession) write(_ context.Context, statements []statement) error {
 	for _, st := range statements {
-		text := st.b.sql(sqliteDialect)
+		text := st.b.forRow()
 		stmt, err := s.prepare(text)
 		if err != nil {
 			return err
