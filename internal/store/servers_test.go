@@ -151,6 +151,95 @@ func TestServersShareOneQueue(t *testing.T) {
 	checkCounters(t, qs[0])
 }
 
+// alone lets a server write until it counts on nobody else writing.
+func alone(q *queue) {
+	q.t.Helper()
+	for range quietEnough + 1 {
+		q.submit("v1", "tests/quiet.spec.js")
+	}
+	must(q.t, 0, q.write(q.t.Context(), func(_ context.Context, t *tx) error {
+		if s := t.s.(*postgresSession); !s.pending {
+			q.t.Error("a server that writes alone asks before it writes")
+		}
+		return nil
+	}))
+}
+
+func TestAServerThatWasAloneSeesWhatOthersWrite(t *testing.T) {
+	qs := servers(t, 2)
+	a, b := qs[0], qs[1]
+	alone(a)
+	keyed := submission("acme", "v1", "tests/b.spec.js")
+	keyed.IdempotencyKey, keyed.BodyHash = "key", "hash"
+	run, created, err := b.Submit(t.Context(), keyed)
+	if err != nil || !created {
+		t.Fatalf("created %v, %v", created, err)
+	}
+	got, created, err := a.Submit(t.Context(), keyed)
+	if err != nil || created || got.ID != run.ID {
+		t.Fatalf("the key of another server's run makes run %s (created %v, %v), want %s", got.ID, created, err, run.ID)
+	}
+	alone(a)
+	b.worker("w", "d")
+	running := b.wait("w", "d")[0].Job
+	if job, err := a.Cancel(t.Context(), "acme", running.ID); err != nil || job.State != qgjob.Canceling {
+		t.Fatalf("the cancel of a job that another server gave to a device: state %s, %v", job.State, err)
+	}
+	checkCounters(t, a)
+}
+
+func TestAServerThatWritesAloneKnowsItsKeys(t *testing.T) {
+	a := servers(t, 1)[0]
+	keyed := submission("acme", "v1", "tests/b.spec.js")
+	keyed.IdempotencyKey, keyed.BodyHash = "key", "hash"
+	run, _, err := a.Submit(t.Context(), keyed)
+	must(t, 0, err)
+	repeat := func() {
+		got, created, err := a.Submit(t.Context(), keyed)
+		if err != nil || created || got.ID != run.ID {
+			t.Errorf("run %s (created %v, %v), want %s", got.ID, created, err, run.ID)
+		}
+	}
+	alone(a)
+	repeat()
+	alone(a)
+	var wg sync.WaitGroup
+	release := a.hold()
+	const others = 5
+	for range others {
+		wg.Go(func() { a.submit("v1", "tests/c.spec.js") })
+	}
+	wg.Go(repeat)
+	a.queued(others + 1)
+	release()
+	wg.Wait()
+	if got, want := first(a.Stats(t.Context())).Jobs[qgjob.Queued], int64(1+others+2*(quietEnough+1)); got != want {
+		t.Errorf("%d jobs are queued, want %d", got, want)
+	}
+	checkCounters(t, a)
+}
+
+func TestAServerThatHadToWaitReadsTheClockAgain(t *testing.T) {
+	a := servers(t, 1)[0]
+	alone(a)
+	lock := first(a.readDB.Conn(t.Context()))
+	defer lock.Close()
+	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_lock($1)", writeLock)))
+	var run qgjob.Run
+	var wg sync.WaitGroup
+	wg.Go(func() { run, _, _ = a.Submit(t.Context(), submission("acme", "v1", "tests/a.spec.js")) })
+	time.Sleep(1200 * time.Millisecond) // longer than a transaction may have waited
+	var released int64
+	if err := lock.QueryRowContext(t.Context(), postgresClock).Scan(&released); err != nil {
+		t.Fatal(err)
+	}
+	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+	wg.Wait()
+	if run.SubmittedAt.UnixMilli() < released {
+		t.Errorf("a run is dated %v, before the lock was free", run.SubmittedAt)
+	}
+}
+
 func TestWakesWithinAServer(t *testing.T) {
 	everywhere(t, func(t *testing.T, q *queue) {
 		j := q.submit("v1", "tests/a.spec.js")[0]
