@@ -77,7 +77,8 @@ func (sub *Subscription) wake() {
 // wakes knows who listens to what in this process.
 type wakes struct {
 	// idle says that for all this server knows nothing is queued or no device waits. The writer sets it before
-	// it commits, while nobody else writes, so that it never hides what another server commits later.
+	// it commits, while nobody else writes or the commit will be stale, so that it never hides what another
+	// server commits later.
 	idle atomic.Bool
 
 	mu   sync.Mutex
