@@ -317,8 +317,18 @@ func TestOfflineForAWhile(t *testing.T) {
 	if err := p.SetFault(Fault{Kind: FaultOffline, DurationMS: 300}); err != nil {
 		t.Fatal(err)
 	}
-	s.expect(p, "", 0, "wait-for-device") // adb connects again by itself
-	s.expect(p, "ok", 0, "shell", "echo ok")
+	// adb connects again by itself. Until it has noticed the cut, there is a device to it that does not answer.
+	for start := time.Now(); ; {
+		s.expect(p, "", 0, "wait-for-device")
+		out, code := s.on(p, "shell", "echo ok")
+		if code == 0 {
+			equal(t, "answer", out, "ok\n")
+			return
+		}
+		if time.Since(start) > 20*time.Second {
+			t.Fatalf("the phone is not back after %v: %s", time.Since(start), out)
+		}
+	}
 }
 
 func TestHang(t *testing.T) {
