@@ -109,16 +109,15 @@ type postgresSession struct {
 	pending bool // the transaction is yet to be opened
 	bold    bool // it takes version and now for known
 	wrote   bool
+	undone  bool // by an error of its server before its commit
 }
 
-// quietEnough is from how many on a transaction counts on quiet.
-const quietEnough = 4
-
-// databaseTime is the database's clock at a moment.
-type databaseTime struct {
-	ms int64
-	at time.Time
-}
+// A transaction counts on quiet after so many, so soon after the last one: a connection that nobody used for long may
+// have ended, and a commit that finds that out cannot know whether it happened.
+const (
+	quietEnough = 4
+	soonEnough  = time.Second
+)
 
 func newPostgresSession(ctx context.Context, config *pgx.ConnConfig, origin string) (session, error) {
 	c, err := pgx.ConnectConfig(ctx, config)
@@ -129,7 +128,8 @@ func newPostgresSession(ctx context.Context, config *pgx.ConnConfig, origin stri
 }
 
 const (
-	beginPostgres = "begin isolation level read committed"
+	beginPostgres  = "begin isolation level read committed"
+	commitPostgres = "commit"
 	// enterPostgres makes the transaction the only one that writes among all servers, and then reads the clock.
 	enterPostgres = "with entered as materialized (select pg_advisory_xact_lock(%d)) " + postgresClock + " from entered"
 	// The count of commits tells a server whether another one has written since its own last commit.
@@ -147,14 +147,18 @@ const (
 )
 
 func (s *postgresSession) begin(ctx context.Context, known int64, reads []read) (now, version int64, err error) {
-	s.pending, s.wrote = true, false
-	required := func(r read) bool { return len(r.rows) > 0 && !r.enforced }
-	if s.bold = known == s.version && s.quiet >= quietEnough && !slices.ContainsFunc(reads, required); s.bold {
-		s.now = max(s.now, s.clock.ms+time.Since(s.clock.at).Milliseconds())
+	s.pending, s.wrote, s.undone = true, false, false
+	reads = slices.DeleteFunc(slices.Clone(reads), func(r read) bool { return len(r.rows) == 0 })
+	required := func(r read) bool { return r.skipped == nil }
+	elapsed := s.clock.elapsed()
+	if s.bold = known == s.version && s.quiet >= quietEnough && elapsed < soonEnough && !slices.ContainsFunc(reads, required); s.bold {
+		for _, r := range reads {
+			*r.skipped = true
+		}
+		s.now = max(s.now, s.clock.ms+elapsed.Milliseconds())
 		return s.now, s.version, nil
 	}
 	before := s.version
-	reads = slices.DeleteFunc(slices.Clone(reads), func(r read) bool { return len(r.rows) == 0 })
 	err = s.send(ctx, func(batch *pgx.Batch) {
 		for _, r := range reads {
 			text, args := r.b.forRows(r.rows)
@@ -192,9 +196,11 @@ func (s *postgresSession) send(ctx context.Context, queue func(*pgx.Batch), read
 	}
 	queue(&batch)
 	results := s.c.SendBatch(ctx, &batch)
+	defer results.Close() // where read panics
 	var err error
 	if opens {
 		err = s.opened(results)
+		s.undone = saidByServer(err)
 	}
 	if err == nil {
 		err = read(results)
@@ -212,8 +218,9 @@ func (s *postgresSession) send(ctx context.Context, queue func(*pgx.Batch), read
 func (s *postgresSession) opened(results pgx.BatchResults) error {
 	_, err := results.Exec()
 	if err == nil {
-		err = results.QueryRow().Scan(&s.clock.ms)
-		s.clock.at = time.Now()
+		var ms int64
+		err = results.QueryRow().Scan(&ms)
+		s.clock = newDatabaseTime(ms)
 	}
 	switch {
 	case err != nil:
@@ -269,13 +276,27 @@ func (s *postgresSession) sendAll(ctx context.Context, statements []statement, m
 		more(batch)
 		queued = batch.QueuedQueries[opening:]
 	}, func(results pgx.BatchResults) error {
-		for _, q := range queued {
-			if _, err := results.Exec(); err != nil {
+		for i, q := range queued {
+			tag, err := results.Exec()
+			if q.SQL == commitPostgres && err == nil && tag.String() != "COMMIT" {
+				return errRolledBack
+			}
+			if err != nil {
+				s.undone = i < len(queued)-1 && saidByServer(err)
 				return inStatement(q.SQL, err)
 			}
 		}
 		return nil
 	})
+}
+
+// errRolledBack is the commit of a transaction in which a statement had failed: PostgreSQL takes it for a rollback.
+var errRolledBack = errors.New("the transaction was rolled back instead of committed")
+
+// saidByServer says whether an error is the database's, and not one of the way to it or of what lies between.
+func saidByServer(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !strings.HasPrefix(e.Code, "08")
 }
 
 func (s *postgresSession) commit(ctx context.Context, statements []statement, topics []string) (int64, error) {
@@ -288,13 +309,15 @@ func (s *postgresSession) commit(ctx context.Context, statements []statement, to
 		if len(topics) > 0 {
 			batch.Queue(notifyServers, payloads(s.origin, topics))
 		}
-		batch.Queue("commit")
+		batch.Queue(commitPostgres)
 	})
-	if refusal, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || connectionEnded(refusal)) {
-		return 0, errors.Join(errUnknown, err)
-	}
-	if err == nil {
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case err == nil:
 		s.version = version
+	case s.undone, ok && !connectionEnded(refusal), errors.Is(err, errRolledBack):
+	default:
+		err = errors.Join(errUnknown, err)
 	}
 	return version, err
 }

@@ -16,6 +16,7 @@ func (s *Store) Reap(ctx context.Context) (int, error) {
 	n := 0
 	asked := ctx
 	err := s.write(ctx, func(ctx context.Context, t *tx) error {
+		n = 0
 		if asked.Err() != nil {
 			return qgjob.Errorf(qgjob.CodeUnavailable, "the database took too long: no lease was ended: %w", asked.Err())
 		}

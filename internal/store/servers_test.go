@@ -219,6 +219,75 @@ func TestAServerThatWritesAloneKnowsItsKeys(t *testing.T) {
 	checkCounters(t, a)
 }
 
+func TestTheNewestBuildIsTheOneOfAnotherServer(t *testing.T) {
+	qs := servers(t, 2)
+	a, b := qs[0], qs[1]
+	older, newer := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	a.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: older, Platform: "android"})
+	alone(a)
+	b.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: newer, Platform: "android"})
+	if got := a.submit("v1", "tests/a.spec.js")[0].BuildSHA256; got != newer {
+		t.Errorf("a submit after the upload of a newer build takes build %.3s", got)
+	}
+}
+
+// What has changed since a key was used refuses nothing: the key names its run.
+func TestAKeyNamesItsRunWhateverChanged(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		keyed := submission("acme", "v1", "tests/b.spec.js")
+		keyed.IdempotencyKey, keyed.BodyHash = "key", "hash"
+		keyed.Jobs[0].Target = qgjob.TargetEmulator
+		run, created, err := q.Submit(t.Context(), keyed)
+		if err != nil || !created {
+			t.Fatalf("created %v, %v", created, err)
+		}
+		q.worker("w", "phone") // no emulator
+		for range quietEnough + 1 {
+			q.submit("v1", "tests/quiet.spec.js")
+		}
+		got, created, err := q.Submit(t.Context(), keyed)
+		if err != nil || created || got.ID != run.ID {
+			t.Errorf("run %s (created %v, %v), want %s", got.ID, created, err, run.ID)
+		}
+		keyed.IdempotencyKey = "another"
+		wantCode(t, third(q.Submit(t.Context(), keyed)), qgjob.CodeUnmatched)
+	})
+}
+
+func TestASubmitThatLooksForDevicesSeesAnotherServersOwn(t *testing.T) {
+	qs := servers(t, 2)
+	a, b := qs[0], qs[1]
+	a.worker("w", "phone")
+	alone(a)
+	a.worker("w", "phone") // what is known of devices is read again
+	emulator := phone("emulator")
+	emulator.Kind = qgjob.TargetEmulator
+	must(t, 0, second(b.Register(t.Context(), "w2", "host", "test", []DeviceReport{emulator})))
+	sub := submission("acme", "v1", "tests/b.spec.js")
+	sub.Jobs[0].Target = qgjob.TargetEmulator
+	if _, created, err := a.Submit(t.Context(), sub); err != nil || !created {
+		t.Errorf("created %v, %v", created, err)
+	}
+	checkCounters(t, a)
+}
+
+func TestARefusalBeforeTheCommitIsNoUnknownOutcome(t *testing.T) {
+	a := servers(t, 1)[0]
+	must(t, 0, a.write(t.Context(), func(ctx context.Context, t *tx) error { return t.exec(ctx, "set statement_timeout = 100") }))
+	alone(a)
+	lock := first(a.readDB.Conn(t.Context()))
+	defer lock.Close()
+	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_lock($1)", writeLock)))
+	_, _, err := a.Submit(t.Context(), submission("acme", "v1", "tests/a.spec.js"))
+	wantCode(t, err, qgjob.CodeUnavailable)
+	if strings.Contains(err.Error(), "may or may not") {
+		t.Errorf("a transaction that never got the lock is told as %q", err)
+	}
+	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+	a.submit("v1", "tests/a.spec.js")
+	checkCounters(t, a)
+}
+
 func TestAServerThatHadToWaitReadsTheClockAgain(t *testing.T) {
 	a := servers(t, 1)[0]
 	alone(a)

@@ -14,7 +14,7 @@ type session interface {
 	// begin opens a write transaction, the only one among all servers, and returns the database's clock and
 	// the version of what is there: it changes with every commit of anybody else. What reads find is as of
 	// the transaction. A session may take it that the version is still the known one (noVersion for none), leave
-	// out reads that are enforced, and open the transaction with the first statement or the commit. Where
+	// out the reads that may be skipped, and open the transaction with the first statement or the commit. Where
 	// that was wrong, one of those is errStale.
 	begin(ctx context.Context, known int64, reads []read) (now, version int64, err error)
 	query(ctx context.Context, scan func(scanner) error, text string, args ...any) error
@@ -36,10 +36,10 @@ type statement struct {
 
 // read is a bulk select.
 type read struct {
-	b        *bulk
-	rows     [][]any
-	scan     func(scanner) error
-	enforced bool // a unique index refuses what is written without having seen what it finds
+	b       *bulk
+	rows    [][]any
+	scan    func(scanner) error
+	skipped *bool // set when it was left out, as it may be unless nil: a unique index refuses what is written without it
 }
 
 // noVersion is the version of a board that is not there.

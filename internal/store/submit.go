@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,11 +12,12 @@ import (
 )
 
 type submitCall struct {
-	Submission
-	run     qgjob.Run // when created
-	known   string    // id of the run that the key names, when not created
-	created bool
-	key     buildKey // what knownBuilds looked up for it
+	Submission // as it is decided on
+	asked      Submission
+	run        qgjob.Run // when created
+	known      string    // id of the run that the key names, when not created
+	created    bool
+	key        buildKey // what knownBuilds looked up for it
 }
 
 var submits = &step{order: submitStep, reads: submitReads, run: runSubmits}
@@ -25,7 +27,7 @@ func (s *Store) Submit(ctx context.Context, sub Submission) (run qgjob.Run, crea
 	if len(sub.Jobs) == 0 {
 		return qgjob.Run{}, false, qgjob.Errorf(qgjob.CodeInvalid, "the submit holds no jobs: name at least one test")
 	}
-	c := &submitCall{Submission: sub}
+	c := &submitCall{asked: sub}
 	if err := s.writer.do(ctx, submits, c, 1+len(sub.Jobs)); err != nil {
 		return qgjob.Run{}, false, err
 	}
@@ -84,13 +86,14 @@ var (
 		select {1}, {2}, {3}, sha256, platform, min_os, abis, kind {from,} builds b where b.org_id = {1} and b.app_version_id = {2} and b.sha256 = {4}`)
 )
 
-// submitReads looks up the idempotency keys of a batch.
+// submitReads looks up the idempotency keys of a batch, and lets it begin afresh.
 func submitReads(t *tx, calls []*call) []read {
 	t.keys = map[orgKey]*knownKey{}
 	asked := map[orgKey]struct{}{}
 	var rows [][]any
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
+		sub.Submission = sub.asked
 		key := orgKey{sub.OrgID, sub.IdempotencyKey}
 		if _, twice := asked[key]; twice || sub.IdempotencyKey == "" {
 			continue
@@ -98,7 +101,7 @@ func submitReads(t *tx, calls []*call) []read {
 		asked[key] = struct{}{}
 		rows = append(rows, []any{key.org, key.key})
 	}
-	return []read{{b: selectKeys, rows: rows, enforced: true, scan: func(row scanner) error {
+	return []read{{b: selectKeys, rows: rows, skipped: &t.keysSkipped, scan: func(row scanner) error {
 		var key orgKey
 		known := &knownKey{}
 		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs, &known.submitted)
@@ -123,7 +126,14 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
 		sub.run, sub.known, sub.created = qgjob.Run{}, "", false
-		if c.err = t.admit(ctx, sub, builds); c.err == nil && sub.created {
+		err := t.admit(ctx, sub, builds)
+		if _, refused := errors.AsType[*qgjob.Error](err); err != nil && !refused {
+			return err
+		}
+		if err != nil && t.keysSkipped && sub.IdempotencyKey != "" {
+			return errStale // its key may name a run that was made when there was nothing to refuse
+		}
+		if c.err = err; sub.created {
 			fresh = append(fresh, sub)
 			jobs += len(sub.Jobs)
 		}

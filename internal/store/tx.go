@@ -25,8 +25,9 @@ type tx struct {
 	b   *board
 	now int64 // the database's clock when the transaction began, in milliseconds
 
-	keys   map[orgKey]*knownKey       // of its submits
-	failed map[branch]map[string]bool // specs of their branches that failed last
+	keys        map[orgKey]*knownKey       // of its submits
+	keysSkipped bool                       // not those that were used before
+	failed      map[branch]map[string]bool // specs of their branches that failed last
 
 	newJobs  []*job
 	changed  map[int64]*job  // jobs that moved, but for new ones
