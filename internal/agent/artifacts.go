@@ -3,7 +3,6 @@ package agent
 import (
 	"archive/zip"
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,13 +11,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
 	"qgjob"
 	"qgjob/internal/api"
 	"qgjob/internal/device"
+	"qgjob/internal/tail"
 )
 
 const (
@@ -70,34 +69,6 @@ func (s stretch) save(to string) error {
 	}
 	_, err = io.Copy(out, text)
 	return errors.Join(err, out.Close())
-}
-
-// tail keeps the end of a log that is written to it.
-type tail struct {
-	limit       int
-	early, late []byte // of which late is the newer, and neither much longer than the limit
-	cut         bool   // what came before is gone
-}
-
-func (t *tail) Write(b []byte) (int, error) {
-	if len(t.late) >= t.limit {
-		t.cut = t.cut || len(t.early) > 0
-		t.early, t.late = t.late, nil
-	}
-	t.late = append(t.late, b...)
-	return len(b), nil
-}
-
-// lines is what is kept: where the log was cut, and where it broke off, whole lines, as half a secret cannot be masked.
-func (t *tail) lines(brokeOff bool) []byte {
-	text := slices.Concat(t.early, t.late)
-	if over := len(text) - t.limit; over > 0 || t.cut {
-		_, text, _ = bytes.Cut(text[max(over, 0):], []byte("\n"))
-	}
-	if brokeOff {
-		text = text[:bytes.LastIndexByte(text, '\n')+1]
-	}
-	return text
 }
 
 // chronicle gathers what an attempt leaves besides the runner's files: Appium's log and the device's own, and
@@ -167,10 +138,10 @@ func (c *chronicle) end(ctx context.Context, dir string, passed bool) error {
 		errs = append(errs, toFile(filepath.Join(dir, qgjob.ArtifactScreen), func(w io.Writer) error { return s.Screen(bounded, w) }))
 	}
 	if l, ok := c.session.(device.Chronicler); ok && c.mark != "" {
-		log := tail{limit: maxStretch}
+		log := tail.Writer{Limit: maxStretch}
 		err := l.LogSince(bounded, c.mark, &log)
-		// Of a log that breaks off, what came before is kept.
-		errs = append(errs, err, os.WriteFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), log.lines(err != nil), 0o600))
+		// Of a log that breaks off, what came before is kept. Half a secret cannot be masked: lines are whole.
+		errs = append(errs, err, os.WriteFile(filepath.Join(dir, qgjob.ArtifactDeviceLog), log.Lines(err != nil), 0o600))
 	}
 	return errors.Join(errs...)
 }

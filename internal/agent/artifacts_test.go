@@ -163,37 +163,6 @@ func TestEndOfAStretchIsKept(t *testing.T) {
 	}
 }
 
-// Of a device's log that is longer than what is kept, the end is; of one that breaks off, what came before. Lines are whole.
-func TestEndOfALogIsKept(t *testing.T) {
-	for _, c := range []struct {
-		writes   []string
-		brokeOff bool
-		want     string
-	}{
-		{[]string{"a\nb\n"}, false, "a\nb\n"},
-		{[]string{"a\n", "half"}, false, "a\nhalf"},
-		{[]string{"a\n", "half"}, true, "a\n"},
-		{[]string{"half"}, true, ""},
-		{[]string{"1234567890123456\n", "second\n"}, false, "second\n"},
-		{[]string{"first\n", "1234567890123456789012345\nlast\n"}, false, "last\n"},
-		{slices.Repeat([]string{"seven7\n"}, 100), false, "seven7\nseven7\n"},
-		{slices.Repeat([]string{"7"}, 1000), false, ""}, // no line is whole
-	} {
-		log := tail{limit: 20}
-		most := 0
-		for _, w := range c.writes {
-			io.WriteString(&log, w)
-			most = max(most, len(log.early)+len(log.late)-len(w))
-		}
-		if got := string(log.lines(c.brokeOff)); got != c.want {
-			t.Errorf("of %.40q, which broke off %v, it keeps %q, want %q", c.writes, c.brokeOff, got, c.want)
-		}
-		if most > 3*log.limit {
-			t.Errorf("of %.40q it held %d bytes", c.writes, most)
-		}
-	}
-}
-
 // A log that breaks off is no harm: the attempt passes, and what there was is kept.
 func TestLogThatBreaksOff(t *testing.T) {
 	w := newWorld(t, 0)

@@ -108,27 +108,12 @@ func (c *cache) get(ctx context.Context, sha, ext string, fetch func(context.Con
 	if err := os.Chtimes(path, now, now); err == nil {
 		return path, nil
 	}
-	for tries := 1; ; tries++ {
-		err := c.download(ctx, path, sha, fetch)
-		if tries == downloadTries || ctx.Err() != nil || !errors.Is(err, errBrokeOff) {
-			return path, err
-		}
-		pause(ctx, backoff(tries)) // as when the server is restarted: that costs the job nothing
-	}
-}
-
-// downloadTries is how often a download is begun that breaks off.
-const downloadTries = 3
-
-var errBrokeOff = errors.New("the download broke off")
-
-func (c *cache) download(ctx context.Context, path, sha string, fetch func(context.Context) (io.ReadCloser, error)) error {
 	body, err := fetch(ctx)
 	if err != nil {
-		return transferFailed("%s cannot be downloaded: %w", sha, err)
+		return "", transferFailed("%s cannot be downloaded: %w", sha, err)
 	}
 	defer body.Close()
-	return c.fill(path, sha, body)
+	return path, c.fill(path, sha, body)
 }
 
 // put stores what pack writes, by the SHA-256 that pack returns.
@@ -160,7 +145,7 @@ func (c *cache) fill(path, sha string, body io.Reader) error {
 	source := &remembering{r: body}
 	if _, err := io.Copy(io.MultiWriter(part, hash), source); err != nil {
 		if source.err != nil {
-			return transferFailed("%s: %w: %w", sha, errBrokeOff, source.err)
+			return transferFailed("the download of %s broke off: %w", sha, source.err)
 		}
 		return hostFailed(err)
 	}

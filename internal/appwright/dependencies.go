@@ -19,6 +19,7 @@ import (
 
 	"qgjob"
 	"qgjob/internal/filelock"
+	"qgjob/internal/tail"
 )
 
 // installTimeout bounds npm. On a fresh machine AppWright and what it brings took half a minute.
@@ -171,8 +172,8 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 	defer os.RemoveAll(temp)
 	limited, cancel := context.WithTimeout(ctx, installTimeout)
 	defer cancel()
-	tail := &tailWriter{size: npmTail}
-	both := io.MultiWriter(&syncWriter{w: log}, tail)
+	end := &tail.Writer{Limit: npmTail}
+	both := io.MultiWriter(&syncWriter{w: log}, end)
 	process, err := startProcess(command{
 		path: npm, args: []string{verb, "--no-audit", "--no-fund", "--no-progress", "--include=dev"}, dir: dir,
 		env: append(npmEnvironment(os.Environ()), "TMPDIR="+temp), stdout: both, stderr: both,
@@ -184,7 +185,7 @@ func npmInstall(ctx context.Context, dir string, files map[string][]byte, log io
 	if err := os.MkdirAll(filepath.Join(dir, "node_modules"), 0o755); err != nil { // npm makes none where there is nothing to install
 		return hostFailure("make node_modules", err)
 	}
-	output, said := tail.String(), npmSaid(tail.String())
+	output, said := end.String(), npmSaid(end.String())
 	switch {
 	case ctx.Err() != nil:
 		return failuref(qgjob.CauseCanceled, "npm %s was stopped: %w", verb, context.Cause(ctx))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"qgjob"
+	"qgjob/internal/tail"
 )
 
 // Upstream is the Appium server of the device, and the capabilities that each session on it must have. A
@@ -175,9 +176,9 @@ func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out 
 		defer end()
 		watching.Go(func() { r.watchDevice(watched, p, hungCommand, func(err error) { stop(&sickDevice{err}) }) })
 	}
-	tail := &tailWriter{size: tailSize}
+	end := &tail.Writer{Limit: tailSize}
 	seen := observation{began: time.Now(), platform: r.App.Platform}
-	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, tail, p)); err != nil && runner.lives() {
+	if err := runner.run(r.ProjectDir, r.environment(t, p.port()), r.arguments(t), io.MultiWriter(out, end, p)); err != nil && runner.lives() {
 		return seen, hostFailure("give the runner its order", err)
 	}
 	seen.exit = runner.wait(limited)
@@ -187,7 +188,7 @@ func (r Run) execute(ctx context.Context, runner *Ahead, t tools, p *proxy, out 
 	seen.overdue = !seen.canceled && seen.sick == nil && limited.Err() != nil
 	seen.silent = seen.overdue && errors.Is(context.Cause(limited), errSilent)
 	seen.silence = r.Silence
-	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, tail.String()
+	seen.deadline, seen.spec, seen.output = r.Deadline, r.Spec, end.String()
 	return seen, nil
 }
 
@@ -271,21 +272,3 @@ func (s *syncWriter) logf(format string, args ...any) {
 
 // tailSize is how much of the end of a run's output is remembered for a message.
 const tailSize = 4 << 10
-
-// tailWriter remembers the end of what is written to it. One goroutine writes at a time.
-type tailWriter struct {
-	size int
-	b    []byte
-}
-
-func (t *tailWriter) Write(b []byte) (int, error) {
-	t.b = append(t.b, b...)
-	if len(t.b) > 2*t.size {
-		t.b = append(t.b[:0], t.b[len(t.b)-t.size:]...)
-	}
-	return len(b), nil
-}
-
-func (t *tailWriter) String() string {
-	return string(t.b[max(0, len(t.b)-t.size):])
-}
