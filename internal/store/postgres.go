@@ -86,6 +86,9 @@ func openPostgres(ctx context.Context, databaseURL string) (read *sql.DB, config
 // can be tried again, anything else that the server says is a defect.
 func translatePostgres(err error) error {
 	e, ok := errors.AsType[*pgconn.PgError](err)
+	if errors.Is(err, errRolledBack) {
+		return &qgjob.Error{Code: qgjob.CodeInternal, Message: databaseRefused, Err: err}
+	}
 	if !ok {
 		return &qgjob.Error{Code: qgjob.CodeUnavailable, Message: databaseAway, Err: err}
 	}
@@ -112,10 +115,11 @@ type postgresSession struct {
 	undone  bool // by an error of its server before its commit
 }
 
-// A transaction counts on quiet after so many, so soon after the last one: a connection that nobody used for long may
-// have ended, and a commit that finds that out cannot know whether it happened.
+// A transaction counts on quiet after so many, so soon after the last one. A stale one costs as much as some ten others
+// gain. A connection that nobody used for long may have ended, and a commit that finds that out cannot know whether
+// it happened.
 const (
-	quietEnough = 4
+	quietEnough = 32
 	soonEnough  = time.Second
 )
 
@@ -311,11 +315,12 @@ func (s *postgresSession) commit(ctx context.Context, statements []statement, to
 		}
 		batch.Queue(commitPostgres)
 	})
-	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	refusal, refused := errors.AsType[*pgconn.PgError](err)
+	_, unsent := errors.AsType[pgx.ErrPreprocessingBatch](err)
 	switch {
 	case err == nil:
 		s.version = version
-	case s.undone, ok && !connectionEnded(refusal), errors.Is(err, errRolledBack):
+	case s.undone, refused && !connectionEnded(refusal), errors.Is(err, errRolledBack), unsent, pgconn.SafeToRetry(err):
 	default:
 		err = errors.Join(errUnknown, err)
 	}

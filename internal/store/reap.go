@@ -16,7 +16,6 @@ func (s *Store) Reap(ctx context.Context) (int, error) {
 	n := 0
 	asked := ctx
 	err := s.write(ctx, func(ctx context.Context, t *tx) error {
-		n = 0
 		if asked.Err() != nil {
 			return qgjob.Errorf(qgjob.CodeUnavailable, "the database took too long: no lease was ended: %w", asked.Err())
 		}
@@ -37,7 +36,10 @@ func (s *Store) Reap(ctx context.Context) (int, error) {
 		n = len(lost)
 		return t.sweep(ctx)
 	})
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // reapLimit bounds one transaction; what is over comes with the next.

@@ -151,23 +151,27 @@ func TestServersShareOneQueue(t *testing.T) {
 	checkCounters(t, qs[0])
 }
 
-// alone lets a server write until it counts on nobody else writing.
-func alone(q *queue) {
+// alone lets a server write until it counts on nobody else writing, and returns how many jobs it submitted.
+func alone(q *queue) (jobs int) {
 	q.t.Helper()
-	for range quietEnough + 1 {
-		q.submit("v1", "tests/quiet.spec.js")
-	}
-	must(q.t, 0, q.write(q.t.Context(), func(_ context.Context, t *tx) error {
-		if s := t.s.(*postgresSession); !s.pending {
-			q.t.Error("a server that writes alone asks before it writes")
+	const patience = 10 * quietEnough // a machine that stands still for soonEnough now and then
+	for bold := false; !bold; jobs++ {
+		if jobs == patience {
+			q.t.Fatal("a server that writes alone asks before it writes")
 		}
-		return nil
-	}))
+		q.submit("v1", "tests/quiet.spec.js")
+		must(q.t, 0, q.write(q.t.Context(), func(_ context.Context, t *tx) error {
+			bold = t.s.(*postgresSession).pending
+			return nil
+		}))
+	}
+	return jobs
 }
 
 func TestAServerThatWasAloneSeesWhatOthersWrite(t *testing.T) {
 	qs := servers(t, 2)
 	a, b := qs[0], qs[1]
+	b.submit("v1", "tests/a.spec.js") // its first transaction takes long
 	alone(a)
 	keyed := submission("acme", "v1", "tests/b.spec.js")
 	keyed.IdempotencyKey, keyed.BodyHash = "key", "hash"
@@ -200,9 +204,9 @@ func TestAServerThatWritesAloneKnowsItsKeys(t *testing.T) {
 			t.Errorf("run %s (created %v, %v), want %s", got.ID, created, err, run.ID)
 		}
 	}
-	alone(a)
+	quiet := alone(a)
 	repeat()
-	alone(a)
+	quiet += alone(a)
 	var wg sync.WaitGroup
 	release := a.hold()
 	const others = 5
@@ -213,7 +217,7 @@ func TestAServerThatWritesAloneKnowsItsKeys(t *testing.T) {
 	a.queued(others + 1)
 	release()
 	wg.Wait()
-	if got, want := first(a.Stats(t.Context())).Jobs[qgjob.Queued], int64(1+others+2*(quietEnough+1)); got != want {
+	if got, want := first(a.Stats(t.Context())).Jobs[qgjob.Queued], int64(1+others+quiet); got != want {
 		t.Errorf("%d jobs are queued, want %d", got, want)
 	}
 	checkCounters(t, a)
@@ -223,7 +227,7 @@ func TestTheNewestBuildIsTheOneOfAnotherServer(t *testing.T) {
 	qs := servers(t, 2)
 	a, b := qs[0], qs[1]
 	older, newer := strings.Repeat("a", 64), strings.Repeat("b", 64)
-	a.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: older, Platform: "android"})
+	b.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: older, Platform: "android"})
 	alone(a)
 	b.build(Build{OrgID: "acme", AppVersionID: "v1", SHA256: newer, Platform: "android"})
 	if got := a.submit("v1", "tests/a.spec.js")[0].BuildSHA256; got != newer {
@@ -257,12 +261,13 @@ func TestAKeyNamesItsRunWhateverChanged(t *testing.T) {
 func TestASubmitThatLooksForDevicesSeesAnotherServersOwn(t *testing.T) {
 	qs := servers(t, 2)
 	a, b := qs[0], qs[1]
+	b.worker("w2", "tablet")
 	a.worker("w", "phone")
 	alone(a)
 	a.worker("w", "phone") // what is known of devices is read again
 	emulator := phone("emulator")
 	emulator.Kind = qgjob.TargetEmulator
-	must(t, 0, second(b.Register(t.Context(), "w2", "host", "test", []DeviceReport{emulator})))
+	must(t, 0, second(b.Register(t.Context(), "w2", "host-w2", "test", []DeviceReport{phone("tablet"), emulator})))
 	sub := submission("acme", "v1", "tests/b.spec.js")
 	sub.Jobs[0].Target = qgjob.TargetEmulator
 	if _, created, err := a.Submit(t.Context(), sub); err != nil || !created {
@@ -271,10 +276,24 @@ func TestASubmitThatLooksForDevicesSeesAnotherServersOwn(t *testing.T) {
 	checkCounters(t, a)
 }
 
+func TestACommitThatRollsBackIsAnError(t *testing.T) {
+	a := servers(t, 1)[0]
+	err := a.write(t.Context(), func(ctx context.Context, t *tx) error {
+		_ = t.query(ctx, noRows, "select nothing_like_that") // a defect
+		return nil
+	})
+	wantCode(t, err, qgjob.CodeInternal)
+	a.submit("v1", "tests/a.spec.js")
+	checkCounters(t, a)
+}
+
 func TestARefusalBeforeTheCommitIsNoUnknownOutcome(t *testing.T) {
 	a := servers(t, 1)[0]
-	must(t, 0, a.write(t.Context(), func(ctx context.Context, t *tx) error { return t.exec(ctx, "set statement_timeout = 100") }))
+	timeout := func(ms string) {
+		must(t, 0, a.write(t.Context(), func(ctx context.Context, t *tx) error { return t.exec(ctx, "set statement_timeout = "+ms) }))
+	}
 	alone(a)
+	timeout("500")
 	lock := first(a.readDB.Conn(t.Context()))
 	defer lock.Close()
 	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_lock($1)", writeLock)))
@@ -284,6 +303,7 @@ func TestARefusalBeforeTheCommitIsNoUnknownOutcome(t *testing.T) {
 		t.Errorf("a transaction that never got the lock is told as %q", err)
 	}
 	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+	timeout("0")
 	a.submit("v1", "tests/a.spec.js")
 	checkCounters(t, a)
 }
@@ -297,7 +317,7 @@ func TestAServerThatHadToWaitReadsTheClockAgain(t *testing.T) {
 	var run qgjob.Run
 	var wg sync.WaitGroup
 	wg.Go(func() { run, _, _ = a.Submit(t.Context(), submission("acme", "v1", "tests/a.spec.js")) })
-	time.Sleep(1200 * time.Millisecond) // longer than a transaction may have waited
+	time.Sleep(2*soonEnough + 200*time.Millisecond) // it has not begun long after the last one, and has waited for longer than it may
 	var released int64
 	if err := lock.QueryRowContext(t.Context(), postgresClock).Scan(&released); err != nil {
 		t.Fatal(err)

@@ -89,11 +89,21 @@ var (
 // submitReads looks up the idempotency keys of a batch, and lets it begin afresh.
 func submitReads(t *tx, calls []*call) []read {
 	t.keys = map[orgKey]*knownKey{}
+	for _, c := range calls {
+		sub := c.arg.(*submitCall)
+		sub.Submission = sub.asked
+	}
+	keys := t.keysOf(calls)
+	keys.skipped = &t.keysSkipped
+	return []read{keys}
+}
+
+// keysOf reads what the idempotency keys of calls name.
+func (t *tx) keysOf(calls []*call) read {
 	asked := map[orgKey]struct{}{}
 	var rows [][]any
 	for _, c := range calls {
 		sub := c.arg.(*submitCall)
-		sub.Submission = sub.asked
 		key := orgKey{sub.OrgID, sub.IdempotencyKey}
 		if _, twice := asked[key]; twice || sub.IdempotencyKey == "" {
 			continue
@@ -101,13 +111,13 @@ func submitReads(t *tx, calls []*call) []read {
 		asked[key] = struct{}{}
 		rows = append(rows, []any{key.org, key.key})
 	}
-	return []read{{b: selectKeys, rows: rows, skipped: &t.keysSkipped, scan: func(row scanner) error {
+	return read{b: selectKeys, rows: rows, scan: func(row scanner) error {
 		var key orgKey
 		known := &knownKey{}
 		err := row.Scan(&key.org, &key.key, &known.bodyHash, &known.runID, &known.runSeq, &known.jobs, &known.submitted)
 		t.keys[key] = known
 		return err
-	}}}
+	}}
 }
 
 func runSubmits(ctx context.Context, t *tx, calls []*call) error {
@@ -127,11 +137,18 @@ func runSubmits(ctx context.Context, t *tx, calls []*call) error {
 		sub := c.arg.(*submitCall)
 		sub.run, sub.known, sub.created = qgjob.Run{}, "", false
 		err := t.admit(ctx, sub, builds)
+		if err != nil && t.keysSkipped && sub.IdempotencyKey != "" { // it may name a run that was made when there was nothing to refuse
+			if err := queryBulk(ctx, t.s, t.keysOf([]*call{c})); err != nil {
+				return err
+			}
+			if err := t.judgeKeys(ctx, []*call{c}); err != nil {
+				return err
+			}
+			sub.Submission = sub.asked
+			err = t.admit(ctx, sub, builds)
+		}
 		if _, refused := errors.AsType[*qgjob.Error](err); err != nil && !refused {
 			return err
-		}
-		if err != nil && t.keysSkipped && sub.IdempotencyKey != "" {
-			return errStale // its key may name a run that was made when there was nothing to refuse
 		}
 		if c.err = err; sub.created {
 			fresh = append(fresh, sub)

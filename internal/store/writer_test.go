@@ -18,10 +18,11 @@ import (
 // behind it. It returns once the transaction has begun.
 func (q *queue) hold() (release func()) {
 	entered, leave, left := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	enter := sync.OnceFunc(func() { close(entered) }) // a stale transaction is made again
 	go func() {
 		defer close(left)
 		if err := q.write(context.Background(), func(context.Context, *tx) error {
-			close(entered)
+			enter()
 			<-leave
 			return nil
 		}); err != nil {
