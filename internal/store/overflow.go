@@ -37,9 +37,10 @@ func (o *overflowState) row() []any {
 	return []any{o.runSeq, o.org, o.deadline, int64(o.maxCost), int64(o.spent), o.live, o.closed}
 }
 
+// selectLiveOverflows is no join: PostgreSQL would walk all runs for it.
 const selectLiveOverflows = `
-	select o.run_seq, r.id, o.org_id, o.deadline_ms, o.max_cost, o.spent, o.live, o.closed
-	from overflows o, runs r where o.live > 0 and r.seq = o.run_seq`
+	select o.run_seq, (select r.id from runs r where r.seq = o.run_seq), o.org_id, o.deadline_ms, o.max_cost, o.spent, o.live, o.closed
+	from overflows o where o.live > 0`
 
 func (b *board) scanOverflow(row scanner) error {
 	o := &overflowState{}

@@ -33,6 +33,7 @@ func TestPlansStayOnTheirIndexes(t *testing.T) {
 			{selectBranchVerdicts, values([]any{"acme", "", "", runsLookedAt}), "run_facts_of_branch"},
 			{selectHeads.forRow(), values(heads), map[bool]string{false: "SEARCH queue USING PRIMARY KEY", true: "queue_pkey"}[q.d.setwise]},
 		}
+		queries = append(queries, query{selectLiveOverflows, nil, map[bool]string{false: "SCALAR SUBQUERY", true: "SubPlan"}[q.d.setwise]})
 		if q.d.setwise {
 			text, args := selectHeads.forRows([][]any{heads, heads})
 			queries = append(queries, query{text, args, "queue_pkey"})

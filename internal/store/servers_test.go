@@ -151,6 +151,32 @@ func TestServersShareOneQueue(t *testing.T) {
 	checkCounters(t, qs[0])
 }
 
+// What another server queues it plans, too: a dispatcher that looked at each of its commits would hold the lock of all for
+// that, and read everything anew.
+func TestOthersCommitsAreNotOnesOwn(t *testing.T) {
+	qs := servers(t, 2)
+	a, b := qs[0], qs[1]
+	all, own := b.Subscribe(TopicQueue), b.SubscribeOwn(TopicQueue)
+	defer all.Close()
+	defer own.Close()
+	listening(a, 2)
+	a.submit("v1", "tests/a.spec.js")
+	wantWake(t, all, "a submit to the other server")
+	select {
+	case <-own.C: // by the listener's start
+	default:
+	}
+	a.submit("v1", "tests/b.spec.js")
+	wantWake(t, all, "a submit to the other server")
+	select {
+	case <-own.C:
+		t.Error("woken by another server's commit")
+	default:
+	}
+	b.submit("v1", "tests/c.spec.js")
+	wantWake(t, own, "a submit to this server")
+}
+
 // alone lets a server write until it counts on nobody else writing, and returns how many jobs it submitted.
 func alone(q *queue) (jobs int) {
 	q.t.Helper()

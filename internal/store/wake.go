@@ -29,6 +29,7 @@ type Subscription struct {
 	C      <-chan struct{}
 	c      chan struct{}
 	topics []string
+	own    bool // it is not woken by what other servers commit
 	wakes  *wakes
 	mail   []delivery
 }
@@ -57,9 +58,14 @@ func (sub *Subscription) Assignments(pollSeq int64) []Assignment {
 
 // Subscribe listens to topics until Close. A subscriber reads the store after subscribing, and after each
 // receive: it may be woken for nothing, but does not miss anything.
-func (s *Store) Subscribe(topics ...string) *Subscription {
+func (s *Store) Subscribe(topics ...string) *Subscription { return s.subscribe(false, topics) }
+
+// SubscribeOwn is Subscribe for who has nothing to do about what other servers commit, in time.
+func (s *Store) SubscribeOwn(topics ...string) *Subscription { return s.subscribe(true, topics) }
+
+func (s *Store) subscribe(own bool, topics []string) *Subscription {
 	c := make(chan struct{}, 1)
-	sub := &Subscription{C: c, c: c, topics: topics, wakes: s.wakes}
+	sub := &Subscription{C: c, c: c, topics: topics, own: own, wakes: s.wakes}
 	s.wakes.add(sub)
 	return sub
 }
@@ -120,12 +126,19 @@ func (w *wakes) deliver(mail []delivery) {
 	}
 }
 
-func (w *wakes) publish(topics []string) {
+// publish tells of what this server has committed, publishOthers of what another one has.
+func (w *wakes) publish(topics []string) { w.wake(topics, true) }
+
+func (w *wakes) publishOthers(topics []string) { w.wake(topics, false) }
+
+func (w *wakes) wake(topics []string, own bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, topic := range topics {
 		for sub := range w.subs[topic] {
-			sub.wake()
+			if own || !sub.own {
+				sub.wake()
+			}
 		}
 	}
 }
@@ -232,7 +245,7 @@ func relay(ctx context.Context, c *pgx.Conn, origin string, w *wakes) error {
 			if slices.Contains(topics, TopicQueue) {
 				w.idle.Store(false)
 			}
-			w.publish(topics)
+			w.publishOthers(topics)
 		}
 	}
 }
