@@ -2,6 +2,7 @@ package cli
 
 import (
 	"maps"
+	"strconv"
 	"testing"
 
 	"qgjob/internal/api"
@@ -84,6 +85,32 @@ func TestNoCIKey(t *testing.T) {
 	} {
 		if key := (&program{vars: vars}).ciKey(api.SubmitRequest{}); key != "" {
 			t.Errorf("%s: the key is %q, want none", name, key)
+		}
+	}
+}
+
+// TestKeysGrow: keys made one after the other are in that order, whatever else is in them.
+func TestKeysGrow(t *testing.T) {
+	r := api.SubmitRequest{OrgID: "q"}
+	makers := map[string]func(run int) string{"none": func(int) string { return randomKey() }}
+	for name, vars := range map[string]map[string]string{
+		"GITHUB_RUN_ID":  {"GITHUB_ACTIONS": "true", "GITHUB_REPOSITORY": "o/r", "GITHUB_JOB": "e2e"},
+		"CI_PIPELINE_ID": {"GITLAB_CI": "true", "CI_PROJECT_ID": "3", "CI_JOB_NAME": "e2e"},
+		"BUILD_BUILDID":  {"TF_BUILD": "true", "SYSTEM_COLLECTIONURI": "u", "SYSTEM_TEAMPROJECTID": "p", "SYSTEM_JOBNAME": "e2e"},
+	} {
+		makers[name] = func(run int) string {
+			vars[name] = strconv.Itoa(17123456780 + run)
+			return (&program{vars: vars}).ciKey(r)
+		}
+	}
+	for name, key := range makers {
+		before := ""
+		for run := range 20 {
+			if k := key(run); k <= before {
+				t.Errorf("%s: %s comes after %s", name, k, before)
+			} else {
+				before = k
+			}
 		}
 	}
 }

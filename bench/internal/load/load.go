@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"qgjob/internal/api"
 )
 
@@ -32,7 +34,7 @@ func (j *Jobs) Next(jobs int) api.SubmitRequest {
 	j.made++
 	s := api.SubmitRequest{
 		OrgID: "bench", AppVersionID: fmt.Sprintf("shop-2.14.%d", j.made%Groups),
-		Jobs: make([]api.JobSpec, jobs), IdempotencyKey: rand.Text(),
+		Jobs: make([]api.JobSpec, jobs), IdempotencyKey: "once-" + uuid.Must(uuid.NewV7()).String(),
 	}
 	for i := range s.Jobs {
 		s.Jobs[i].TestPath = fmt.Sprintf("tests/checkout/spec-%04d.spec.js", (j.made+i)%10000)
