@@ -112,7 +112,7 @@ type postgresSession struct {
 	pending bool // the transaction is yet to be opened
 	bold    bool // it takes version and now for known
 	wrote   bool
-	undone  bool // by an error of its server before its commit
+	undone  bool // by an error before its commit, or by a commit that told so
 }
 
 // A transaction counts on quiet after so many, so soon after the last one. A stale one costs as much as some ten others
@@ -283,6 +283,7 @@ func (s *postgresSession) sendAll(ctx context.Context, statements []statement, m
 		for i, q := range queued {
 			tag, err := results.Exec()
 			if q.SQL == commitPostgres && err == nil && tag.String() != "COMMIT" {
+				s.undone = true
 				return errRolledBack
 			}
 			if err != nil {
@@ -320,7 +321,7 @@ func (s *postgresSession) commit(ctx context.Context, statements []statement, to
 	switch {
 	case err == nil:
 		s.version = version
-	case s.undone, refused && !connectionEnded(refusal), errors.Is(err, errRolledBack), unsent, pgconn.SafeToRetry(err):
+	case s.undone, refused && !connectionEnded(refusal), unsent, pgconn.SafeToRetry(err):
 	default:
 		err = errors.Join(errUnknown, err)
 	}

@@ -320,35 +320,113 @@ func TestARefusalBeforeTheCommitIsNoUnknownOutcome(t *testing.T) {
 	}
 	alone(a)
 	timeout("500")
-	lock := first(a.readDB.Conn(t.Context()))
-	defer lock.Close()
-	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_lock($1)", writeLock)))
+	release := lockedOut(a)
 	_, _, err := a.Submit(t.Context(), submission("acme", "v1", "tests/a.spec.js"))
 	wantCode(t, err, qgjob.CodeUnavailable)
 	if strings.Contains(err.Error(), "may or may not") {
 		t.Errorf("a transaction that never got the lock is told as %q", err)
 	}
-	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+	release()
 	timeout("0")
 	a.submit("v1", "tests/a.spec.js")
+	checkCounters(t, a)
+}
+
+// lockedOut keeps everybody from writing, until release.
+func lockedOut(q *queue) (release func()) {
+	q.t.Helper()
+	lock := first(q.readDB.Conn(q.t.Context()))
+	must(q.t, 0, second(lock.ExecContext(q.t.Context(), "select pg_advisory_lock($1)", writeLock)))
+	return func() {
+		q.t.Helper()
+		must(q.t, 0, second(lock.ExecContext(q.t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+		must(q.t, 0, lock.Close())
+	}
+}
+
+// lockedOutNow waits until n transactions wait for the lock.
+func lockedOutNow(q *queue, n int) {
+	q.t.Helper()
+	for have := 0; have != n; {
+		must(q.t, 0, q.readDB.QueryRowContext(q.t.Context(), `
+			select count(*) from pg_locks l, pg_database d
+			where l.locktype = 'advisory' and not l.granted and d.oid = l.database and d.datname = current_database()`).Scan(&have))
+	}
+}
+
+// A batch of submits and polls that took for known what another server has changed meanwhile is done again, as a whole.
+func TestAStaleBatchIsDoneAgain(t *testing.T) {
+	qs := servers(t, 2)
+	a, b := qs[0], qs[1]
+	b.submit("v0", "tests/a.spec.js") // its first transaction takes long
+	a.worker("w", "phone")
+	running := a.one("w", "phone")
+	alone(a)
+	keyed := submission("acme", "v1", "tests/b.spec.js")
+	keyed.IdempotencyKey, keyed.BodyHash = "key", "hash"
+	var run, repeated qgjob.Run
+	var created bool
+	var answer PollAnswer
+	release := lockedOut(a)
+	var wg sync.WaitGroup
+	wg.Go(func() { a.submit("v1", "tests/c.spec.js") })
+	lockedOutNow(a, 1)
+	wg.Go(func() { run, _, _ = b.Submit(t.Context(), keyed) })
+	lockedOutNow(a, 2) // it is next
+	wg.Go(func() { repeated, created, _ = a.Submit(t.Context(), keyed) })
+	wg.Go(func() {
+		answer = a.poll(Poll{WorkerID: "w", Free: []string{"phone"}, Results: []AttemptResult{{running.Lease, passed}}})
+	})
+	a.queued(2)
+	release()
+	wg.Wait()
+	if created || repeated.ID != run.ID || run.ID == "" {
+		t.Errorf("the key of another server's run makes run %q (created %v), want %q", repeated.ID, created, run.ID)
+	}
+	if len(answer.Results) != 1 || answer.Results[0].State != qgjob.Passed || len(answer.Assignments) != 1 {
+		t.Errorf("the poll hears %+v, want its job passed and one to run", answer)
+	}
+	if d := a.job(running.Job.ID); d.Job.State != qgjob.Passed || len(d.Attempts) != 1 {
+		t.Errorf("the job is %+v", d)
+	}
+	checkCounters(t, b)
+}
+
+// A connection that ends before its transaction got the lock has committed nothing: it is done again on another one.
+func TestAConnectionThatEndsWhileItWaits(t *testing.T) {
+	a := servers(t, 1)[0]
+	queued := alone(a)
+	release := lockedOut(a)
+	var wg sync.WaitGroup
+	wg.Go(func() { a.submit("v1", "tests/a.spec.js") })
+	lockedOutNow(a, 1)
+	var ended bool
+	must(t, 0, a.readDB.QueryRowContext(t.Context(), `
+		select bool_and(pg_terminate_backend(pid, 5000)) from pg_stat_activity
+		where datname = current_database() and wait_event_type = 'Lock'`).Scan(&ended))
+	if !ended {
+		t.Fatal("the connection of the writer does not end")
+	}
+	lockedOutNow(a, 1)
+	release()
+	wg.Wait()
+	if got, want := first(a.Stats(t.Context())).Jobs[qgjob.Queued], int64(queued+1); got != want {
+		t.Errorf("%d jobs are queued, want %d", got, want)
+	}
 	checkCounters(t, a)
 }
 
 func TestAServerThatHadToWaitReadsTheClockAgain(t *testing.T) {
 	a := servers(t, 1)[0]
 	alone(a)
-	lock := first(a.readDB.Conn(t.Context()))
-	defer lock.Close()
-	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_lock($1)", writeLock)))
+	release := lockedOut(a)
 	var run qgjob.Run
 	var wg sync.WaitGroup
 	wg.Go(func() { run, _, _ = a.Submit(t.Context(), submission("acme", "v1", "tests/a.spec.js")) })
 	time.Sleep(2*soonEnough + 200*time.Millisecond) // it has not begun long after the last one, and has waited for longer than it may
 	var released int64
-	if err := lock.QueryRowContext(t.Context(), postgresClock).Scan(&released); err != nil {
-		t.Fatal(err)
-	}
-	must(t, 0, second(lock.ExecContext(t.Context(), "select pg_advisory_unlock($1)", writeLock)))
+	must(t, 0, a.readDB.QueryRowContext(t.Context(), postgresClock).Scan(&released))
+	release()
 	wg.Wait()
 	if run.SubmittedAt.UnixMilli() < released {
 		t.Errorf("a run is dated %v, before the lock was free", run.SubmittedAt)

@@ -53,6 +53,7 @@ func (o options) plan() measures {
 	}
 	submits = append(submits, take(bareServer, measure.Submits))
 	bulks = append(bulks, take(bareServer, measure.Bulks))
+	latencies = append(latencies, take(bareServer, measure.Answers))
 	for _, l := range plain.Limits {
 		submits = append(submits, turn{l.Name, func(ctx context.Context, s measure.Session) error { return measure.SubmitLimits(ctx, s, l) }})
 		latencies = append(latencies, turn{l.Name, func(ctx context.Context, s measure.Session) error { return measure.LatencyLimits(ctx, s, l) }})

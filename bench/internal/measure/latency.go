@@ -48,6 +48,22 @@ func Latencies(ctx context.Context, s Session, c contest.Contestant[contest.Queu
 	})
 }
 
+// Answers measures how long a server takes to answer a submit when there is nothing else to do. A job cannot start sooner: it has to be
+// durable first, and a worker to hear of it.
+func Answers(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]) error {
+	return on(ctx, s, c, func(q contest.Inbox) error {
+		client, err := q.Client(ctx)
+		if err != nil {
+			return err
+		}
+		err = s.nowAndThen(ctx, c.Name, func() (time.Time, error) {
+			err := client.Submit(ctx, 1)
+			return time.Now(), err
+		})
+		return errors.Join(err, client.Close())
+	})
+}
+
 // LatencyLimits measures how long a database alone takes for the rows of a submit, when there is nothing else to do.
 func LatencyLimits(ctx context.Context, s Session, l plain.Limit) (err error) {
 	db, err := l.Open(ctx, s.Stage)
