@@ -140,10 +140,7 @@ func (b *board) lane(j *job) lane {
 // readBoard reads the board from the database.
 func readBoard(ctx context.Context, s session) (*board, error) {
 	b := newBoard()
-	for _, r := range []struct {
-		text string
-		scan func(scanner) error
-	}{
+	questions := append(b.learned(), []question{
 		{`select value + 1 from counters where org_id = '' and name = '` + jobsSubmitted + `'`, func(row scanner) error { return row.Scan(&b.nextJob) }},
 		{`select cast(coalesce(max(id), 0) + 1 as bigint) from lanes`, func(row scanner) error { return row.Scan(&b.nextID) }},
 		{
@@ -171,19 +168,15 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			b.devices[d.id] = d
 			return err
 		}},
-		{
-			`select ` + attemptColumns + `, ` + jobColumns + ` from devices d, attempts a, jobs j, runs r
-				where d.attempt_id <> '' and a.id = d.attempt_id and j.seq = a.job_seq and r.seq = j.run_seq`,
-			func(row scanner) error {
-				a := &attempt{}
-				j, err := scanJob(row, a.columns()...)
-				if err == nil {
-					a.job, a.saved = j, a.expires
-					b.start(a)
-				}
-				return err
-			},
-		},
+		{selectOpen, func(row scanner) error {
+			a := &attempt{}
+			j, err := scanJob(row, a.columns()...)
+			if err == nil {
+				a.job, a.saved = j, a.expires
+				b.start(a)
+			}
+			return err
+		}},
 		{selectLiveOverflows, b.scanOverflow},
 		{`select device_id, kind, until_ms from device_holds`, func(row scanner) error {
 			var id string
@@ -192,15 +185,14 @@ func readBoard(ctx context.Context, s session) (*board, error) {
 			b.holds[id] = h
 			return err
 		}},
-	} {
-		if err := s.query(ctx, r.scan, r.text); err != nil {
-			return nil, err
-		}
+	}...)
+	if err := s.ask(ctx, questions); err != nil {
+		return nil, err
 	}
 	for _, lanes := range b.urgent {
 		slices.SortFunc(lanes, (*laneState).less)
 	}
-	return b, b.readLearned(ctx, s)
+	return b, nil
 }
 
 // addLane makes a lane known; urgent is left unsorted.

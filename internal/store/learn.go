@@ -1,7 +1,6 @@
 package store
 
 import (
-	"context"
 	"encoding/json"
 	"math"
 	"slices"
@@ -51,44 +50,43 @@ func (b *board) org(id string) *orgState {
 	return o
 }
 
-// readLearned reads what the board knows of organizations, times and streaks.
-func (b *board) readLearned(ctx context.Context, s session) error {
-	err := s.query(ctx, func(row scanner) error {
-		var key estimateKey
-		var value string
-		if err := row.Scan(&key.kind, &key.org, &key.name, &value); err != nil {
+// learned asks for what the board knows of organizations, times and streaks.
+func (b *board) learned() []question {
+	return []question{
+		{`select kind, org_id, name, value from estimates`, func(row scanner) error {
+			var key estimateKey
+			var value string
+			if err := row.Scan(&key.kind, &key.org, &key.name, &value); err != nil {
+				return err
+			}
+			if key == calibrationKey {
+				return json.Unmarshal([]byte(value), &b.calibration)
+			}
+			var e sched.Estimate
+			err := json.Unmarshal([]byte(value), &e)
+			b.estimates[key] = e
 			return err
-		}
-		if key == calibrationKey {
-			return json.Unmarshal([]byte(value), &b.calibration)
-		}
-		var e sched.Estimate
-		err := json.Unmarshal([]byte(value), &e)
-		b.estimates[key] = e
-		return err
-	}, `select kind, org_id, name, value from estimates`)
-	if err != nil {
-		return err
+		}},
+		{
+			`select id, weight_permille, max_devices, used_ms, used_at_ms, max_cost, cost, cost_month from organizations`,
+			func(row scanner) error {
+				o := &orgState{}
+				err := row.Scan(&o.id, &o.weightPermille, &o.maxDevices, &o.usedMS, &o.usedAt, (*int64)(&o.maxCost), (*int64)(&o.cost), &o.costMonth)
+				b.orgs[o.id] = o
+				return err
+			},
+		},
+		{`select org_id, app_version_id, target, requires, devices, last_ms from streaks`, func(row scanner) error {
+			var g sched.Group
+			var devices string
+			k := &streakState{}
+			if err := row.Scan(&g.OrgID, &g.AppVersionID, &g.Target, &g.Requires, &devices, &k.last); err != nil {
+				return err
+			}
+			b.streaks[g] = k
+			return json.Unmarshal([]byte(devices), &k.devices)
+		}},
 	}
-	err = s.query(ctx, func(row scanner) error {
-		o := &orgState{}
-		err := row.Scan(&o.id, &o.weightPermille, &o.maxDevices, &o.usedMS, &o.usedAt, (*int64)(&o.maxCost), (*int64)(&o.cost), &o.costMonth)
-		b.orgs[o.id] = o
-		return err
-	}, `select id, weight_permille, max_devices, used_ms, used_at_ms, max_cost, cost, cost_month from organizations`)
-	if err != nil {
-		return err
-	}
-	return s.query(ctx, func(row scanner) error {
-		var g sched.Group
-		var devices string
-		k := &streakState{}
-		if err := row.Scan(&g.OrgID, &g.AppVersionID, &g.Target, &g.Requires, &devices, &k.last); err != nil {
-			return err
-		}
-		b.streaks[g] = k
-		return json.Unmarshal([]byte(devices), &k.devices)
-	}, `select org_id, app_version_id, target, requires, devices, last_ms from streaks`)
 }
 
 // expectedRun is how long a spec is expected to run.

@@ -222,11 +222,14 @@ func (s *Store) Assignments(ctx context.Context, workerID string, seq int64, fre
 	})
 }
 
-// A worker's open attempts are those of its devices, and of devices that were its own.
-const selectOpenOfWorker = `
+// Open attempts are those that devices name. A worker's are of its devices, and of devices that were its own.
+const (
+	selectOpen = `
 	select ` + attemptColumns + `, ` + jobColumns + `
 	from devices d, attempts a, jobs j, runs r
-	where d.attempt_id <> '' and a.id = d.attempt_id and a.worker_id = $1 and j.seq = a.job_seq and r.seq = j.run_seq`
+	where d.attempt_id <> '' and a.id = d.attempt_id and j.seq = a.job_seq and r.seq = j.run_seq`
+	selectOpenOfWorker = selectOpen + ` and a.worker_id = $1`
+)
 
 // Unwait ends the waiting of a poll's devices: it was answered, or its client has gone. It is needless when
 // every free device of the poll got an assignment.

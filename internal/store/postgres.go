@@ -249,6 +249,22 @@ func (s *postgresSession) query(ctx context.Context, scan func(scanner) error, t
 	})
 }
 
+func (s *postgresSession) ask(ctx context.Context, questions []question) error {
+	return s.send(ctx, func(batch *pgx.Batch) {
+		for _, q := range questions {
+			batch.Queue(q.text)
+		}
+	}, func(results pgx.BatchResults) error {
+		for _, q := range questions {
+			rows, err := results.Query()
+			if err := inStatement(q.text, eachRow(q.scan, rows, err)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // eachRow scans every row of an answer.
 func eachRow(scan func(scanner) error, rows pgx.Rows, err error) error {
 	if err != nil {

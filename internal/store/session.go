@@ -18,6 +18,8 @@ type session interface {
 	// that was wrong, one of those is errStale.
 	begin(ctx context.Context, known int64, reads []read) (now, version int64, err error)
 	query(ctx context.Context, scan func(scanner) error, text string, args ...any) error
+	// ask runs selects that need no arguments, in one round trip.
+	ask(ctx context.Context, questions []question) error
 	exec(ctx context.Context, text string, args ...any) error
 	// write runs statements in their order.
 	write(ctx context.Context, statements []statement) error
@@ -40,6 +42,12 @@ type read struct {
 	rows    [][]any
 	scan    func(scanner) error
 	skipped *bool // set when it was left out, as it may be unless nil: a unique index refuses what is written without it
+}
+
+// question is a select without arguments, and what takes its rows.
+type question struct {
+	text string
+	scan func(scanner) error
 }
 
 // noVersion is the version of a board that is not there.

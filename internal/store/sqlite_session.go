@@ -140,6 +140,15 @@ func (s *sqliteSession) query(_ context.Context, scan func(scanner) error, text 
 	return inStatement(text, run(stmt, args, scan))
 }
 
+func (s *sqliteSession) ask(ctx context.Context, questions []question) error {
+	for _, q := range questions {
+		if err := s.query(ctx, q.scan, q.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *sqliteSession) write(_ context.Context, statements []statement) error {
 	for _, st := range statements {
 		text := st.b.forRow()
