@@ -61,8 +61,9 @@ func (o options) plan() measures {
 	for _, q := range []contest.Contestant[contest.Queue]{onSQLite, onPostgres, riverHTTPTuned, riverTuned} {
 		claims = append(claims, take(q, measure.Claims))
 	}
+	servers := []turn{take(contest.As[contest.Inbox](onPostgres), measure.Servers)}
 	connections := []turn{take(onSQLite, measure.Connections), take(onPostgres, measure.Connections)}
-	return measures{{"submit", submits}, {"bulk", bulks}, {"drain", drains}, {"latency", latencies}, {"claim", claims}, {"connections", connections}}
+	return measures{{"submit", submits}, {"bulk", bulks}, {"drain", drains}, {"latency", latencies}, {"claim", claims}, {"servers", servers}, {"connections", connections}}
 }
 
 func take[T any](c contest.Contestant[T], m func(context.Context, measure.Session, contest.Contestant[T]) error) turn {

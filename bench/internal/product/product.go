@@ -102,6 +102,19 @@ func (q *Queue) start(ctx context.Context) (time.Duration, error) {
 	return time.Since(begin), errors.Join(err, conn.Close())
 }
 
+// Join starts another server over the same PostgreSQL.
+func (q *Queue) Join(ctx context.Context) (contest.Inbox, error) {
+	dir, err := q.stage.Dir()
+	if err != nil {
+		return nil, err
+	}
+	other := &Queue{stage: q.stage, binary: q.binary, dir: dir, db: database{url: q.db.url}}
+	if _, err := other.start(ctx); err != nil {
+		return nil, errors.Join(err, other.Close())
+	}
+	return other, nil
+}
+
 // Process is the server's process.
 func (q *Queue) Process() *rig.Process { return q.process }
 

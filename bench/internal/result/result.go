@@ -17,6 +17,7 @@ const (
 	Drain   = "drain"   // jobs done a second, by crews
 	Latency = "latency" // milliseconds from submit to start
 	Claim   = "claim"   // jobs claimed and done a second, by depth of the queue
+	Servers = "servers" // submits a second, by how many servers share a database
 	Memory  = "memory"  // bytes of a server
 	Depth   = "depth"   // milliseconds, with the deepest queue
 	CPU     = "cpu"     // microseconds of a server, and of its database, for a job

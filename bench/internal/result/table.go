@@ -22,6 +22,7 @@ var tables = []struct {
 	{measure: Drain, title: "No-op jobs done a second (times River in process, tuned)", reference: contest.RiverTuned},
 	{measure: Latency, title: "From submit to start on an idle queue (times River in process, tuned)", reference: contest.RiverTuned},
 	{measure: Claim, title: "Jobs claimed and done a second by 64 workers, in bursts of 500 (times the first column)"},
+	{measure: Servers, title: "Durable submits a second by 16 clients to servers of one PostgreSQL (times the first column)"},
 	{measure: Memory, title: "Resident memory of the server", none: true},
 	{measure: Depth, title: "With the deepest queue", none: true},
 	{measure: CPU, title: "Processor time for a job, server and database together", none: true},
