@@ -23,17 +23,20 @@ type document struct {
 			Name string `json:"name"`
 			In   string `json:"in"`
 		} `json:"parameters"`
-		Responses map[string]struct {
-			Content map[string]struct {
-				Schema map[string]any `json:"schema"`
-			} `json:"content"`
-		} `json:"responses"`
+		RequestBody content            `json:"requestBody"`
+		Responses   map[string]content `json:"responses"`
 	} `json:"paths"`
 	Components struct {
 		Schemas map[string]struct {
 			Properties map[string]any `json:"properties"`
 		} `json:"schemas"`
 	} `json:"components"`
+}
+
+type content struct {
+	Content map[string]struct {
+		Schema map[string]any `json:"schema"`
+	} `json:"content"`
 }
 
 func (r *running) document() document {
@@ -109,6 +112,28 @@ func TestTheDocumentedErrorIsTheRealOne(t *testing.T) {
 	slices.Sort(sent)
 	if !slices.Equal(documented, sent) {
 		t.Errorf("documented %v, sent %v", documented, sent)
+	}
+}
+
+// TestBodiesAreDocumentedAsWhatTheyHold: those that are checked as they are read look like all others.
+func TestBodiesAreDocumentedAsWhatTheyHold(t *testing.T) {
+	r := start(t)
+	d := r.document()
+	for path, schema := range map[string]string{
+		"/v1/runs": "SubmitRequest", "/v1/workers/{id}/poll": "PollRequest", "/v1/workers/{id}/heartbeat": "HeartbeatRequest", "/v1/workers/{id}/leave": "LeaveRequest",
+	} {
+		want := map[string]any{"$ref": "#/components/schemas/" + schema}
+		if got := d.Paths[path]["post"].RequestBody.Content["application/json"].Schema; !reflect.DeepEqual(got, want) {
+			t.Errorf("POST %s takes %v, want %v", path, got, want)
+		}
+		if len(d.Components.Schemas[schema].Properties) == 0 {
+			t.Errorf("%s is not documented", schema)
+		}
+	}
+	for name := range d.Components.Schemas {
+		if strings.HasPrefix(name, "Body") {
+			t.Errorf("%s is documented, which nobody sends", name)
+		}
 	}
 }
 

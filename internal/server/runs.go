@@ -19,7 +19,7 @@ import (
 )
 
 type submitInput struct {
-	Body api.SubmitRequest
+	Body body[api.SubmitRequest]
 }
 
 type runOutput struct {
@@ -28,10 +28,10 @@ type runOutput struct {
 }
 
 func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error) {
-	if err := principalOf(ctx).mayUse(in.Body.OrgID); err != nil {
+	if err := principalOf(ctx).mayUse(in.Body.Value.OrgID); err != nil {
 		return nil, err
 	}
-	sub, err := submission(in.Body)
+	sub, err := submission(in.Body.Value)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (s *Server) submit(ctx context.Context, in *submitInput) (*runOutput, error
 			return nil, err
 		}
 	}
-	if sub.Environment, err = s.environment(ctx, in.Body); err != nil {
+	if sub.Environment, err = s.environment(ctx, in.Body.Value); err != nil {
 		return nil, err
 	}
 	run, created, err := s.store.Submit(ctx, sub)

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"reflect"
 	"sync"
 	"time"
 
@@ -63,6 +64,7 @@ type Server struct {
 	retention Retention
 
 	mux     *http.ServeMux
+	forms   map[reflect.Type]form // by the type of body
 	metrics *metrics
 	sealer  *sealer
 
@@ -86,6 +88,7 @@ func New(o Options) (*Server, error) {
 		hooks:     webhook.NewSender(o.AllowPrivateWebhooks),
 		byRule:    o.QuarantineFlaky,
 		mux:       http.NewServeMux(),
+		forms:     map[reflect.Type]form{},
 		metrics:   newMetrics(o.Store),
 		draining:  make(chan struct{}),
 	}

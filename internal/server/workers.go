@@ -52,7 +52,7 @@ func (s *Server) register(ctx context.Context, in *registerInput) (*registerOutp
 
 type heartbeatInput struct {
 	ID   string `path:"id" doc:"UUID that the worker chose"`
-	Body api.HeartbeatRequest
+	Body body[api.HeartbeatRequest]
 }
 
 type heartbeatOutput struct {
@@ -64,11 +64,11 @@ func (s *Server) heartbeat(ctx context.Context, in *heartbeatInput) (*heartbeatO
 	if err != nil {
 		return nil, err
 	}
-	answer, err := s.store.Heartbeat(ctx, id, deviceReports(in.Body.Devices), leases(in.Body.Leases))
+	answer, err := s.store.Heartbeat(ctx, id, deviceReports(in.Body.Value.Devices), leases(in.Body.Value.Leases))
 	if err != nil {
 		return nil, err
 	}
-	holds, err := s.holdsOf(ctx, in.Body.Devices)
+	holds, err := s.holdsOf(ctx, in.Body.Value.Devices)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (s *Server) leave(ctx context.Context, in *leaveInput) (*struct{}, error) {
 
 type pollInput struct {
 	ID   string `path:"id" doc:"UUID that the worker chose"`
-	Body api.PollRequest
+	Body body[api.PollRequest]
 }
 
 type pollOutput struct {
@@ -110,12 +110,13 @@ func (s *Server) poll(ctx context.Context, in *pollInput) (*pollOutput, error) {
 	if err != nil {
 		return nil, err
 	}
+	r := in.Body.Value
 	p := store.Poll{
-		WorkerID: id, Seq: in.Body.Seq, Free: in.Body.Devices, Wait: time.Duration(in.Body.WaitMS) * time.Millisecond,
-		Leases: leases(in.Body.Leases), Results: make([]store.AttemptResult, len(in.Body.Results)),
+		WorkerID: id, Seq: r.Seq, Free: r.Devices, Wait: time.Duration(r.WaitMS) * time.Millisecond,
+		Leases: leases(r.Leases), Results: make([]store.AttemptResult, len(r.Results)),
 	}
-	for i, r := range in.Body.Results {
-		p.Results[i] = store.AttemptResult{Lease: store.Lease(r.Lease), Result: r.Result}
+	for i, end := range r.Results {
+		p.Results[i] = store.AttemptResult{Lease: store.Lease(end.Lease), Result: end.Result}
 	}
 	if len(p.Results) > 0 {
 		p.Wait = min(p.Wait, resultsWait)
