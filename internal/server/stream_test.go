@@ -2,10 +2,12 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -189,6 +191,9 @@ func TestShutdownAnswersWhoWaits(t *testing.T) {
 		}()
 	}
 	r.untilWaiting(waiting.id, 1)
+	for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("waitForLog(")); {
+		time.Sleep(time.Millisecond) // the request is on its way
+	}
 
 	start := time.Now()
 	if err := r.stop(); err != nil {
