@@ -51,6 +51,10 @@ func (o options) plan() measures {
 		drains = append(drains, take(q, measure.Drains))
 		latencies = append(latencies, take(q, measure.Latencies))
 	}
+	for _, q := range []contest.Contestant[contest.Queue]{product.InsideSQLite(contest.InsideSQLite), product.InsidePostgres(contest.InsidePostgres)} {
+		drains = append(drains, take(q, measure.Drains))
+		latencies = append(latencies, take(q, measure.Latencies))
+	}
 	submits = append(submits, take(bareServer, measure.Submits))
 	bulks = append(bulks, take(bareServer, measure.Bulks))
 	latencies = append(latencies, take(bareServer, measure.Answers))

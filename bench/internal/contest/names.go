@@ -4,6 +4,8 @@ package contest
 const (
 	QgjobSQLite    = "qgjob on SQLite"
 	QgjobPostgres  = "qgjob on PostgreSQL"
+	InsideSQLite   = "qgjob in process, SQLite"
+	InsidePostgres = "qgjob in process, PostgreSQL"
 	RiverHTTPTuned = "River over HTTP, tuned"
 	RiverHTTP      = "River over HTTP"
 	RiverTuned     = "River in process, tuned"
@@ -14,4 +16,4 @@ const (
 )
 
 // Names lists them all.
-var Names = []string{QgjobSQLite, QgjobPostgres, RiverHTTPTuned, RiverHTTP, RiverTuned, River, Bare, SQLite, Postgres}
+var Names = []string{QgjobSQLite, QgjobPostgres, InsideSQLite, InsidePostgres, RiverHTTPTuned, RiverHTTP, RiverTuned, River, Bare, SQLite, Postgres}
