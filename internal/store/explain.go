@@ -34,6 +34,8 @@ type Choice struct {
 	Why      sched.Why
 }
 
+var selectChoices = ofJobs(`select a.number, a.device_id, a.reason, a.why from jobs j, attempts a where {seq} = $1 and {of j}`)
+
 // Explain makes the plan of this moment, without carrying it out, and says what it means for a job. An empty org
 // is any organization.
 func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, error) {
@@ -50,7 +52,7 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 				return err
 			}
 		}
-		return t.query(ctx, func(row scanner) error {
+		err = t.query(ctx, func(row scanner) error {
 			var c Choice
 			var why string
 			if err := row.Scan(&c.Number, &c.DeviceID, &c.Reason, &why); err != nil {
@@ -61,7 +63,9 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 				return nil
 			}
 			return json.Unmarshal([]byte(why), &e.Attempts[len(e.Attempts)-1].Why)
-		}, `select number, device_id, reason, why from attempts where job_seq = $1 order by number`, j.seq)
+		}, selectChoices, j.seq)
+		slices.SortFunc(e.Attempts, func(a, b Choice) int { return a.Number - b.Number })
+		return err
 	})
 	return e, err
 }

@@ -87,6 +87,9 @@ func (t *tx) keep(size int64, chunk []byte, limit int64) []byte {
 	return append(append([]byte(nil), chunk[:limit-size]...), note...)
 }
 
+var selectLogged = ofJobs(`
+	select a.id, a.number, a.outcome from jobs j, attempts a where {seq} = $1 and {of j} and ($2 = 0 or a.number = $2)`)
+
 // Log reads an attempt's log (attempt 0 is the newest) from a byte offset.
 func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset int64, limit int) (LogPage, error) {
 	var page LogPage
@@ -99,12 +102,14 @@ func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset 
 		var id string
 		err = query(func(row scanner) error {
 			var outcome qgjob.Outcome
-			err := row.Scan(&id, &page.Attempt, &outcome)
-			page.End = outcome != ""
+			var number int
+			var found string
+			err := row.Scan(&found, &number, &outcome)
+			if number > page.Attempt {
+				id, page.Attempt, page.End = found, number, outcome != ""
+			}
 			return err
-		}, `
-			select id, number, outcome from attempts where job_seq = $1 and ($2 = 0 or number = $2)
-			order by number desc limit 1`, j.seq, attempt)
+		}, selectLogged, j.seq, attempt)
 		if err != nil {
 			return err
 		}

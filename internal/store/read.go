@@ -67,6 +67,10 @@ func readJob(query queryFunc, org, id string) (*job, error) {
 	return j, err
 }
 
+const attemptRow = `a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms`
+
+var selectAttemptsOfJob = ofJobs(`select ` + attemptRow + ` from jobs j, attempts a where {seq} = $1 and {of j}`)
+
 // Job returns a job with its attempts and events. An empty org is any organization.
 func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 	d := JobDetail{Attempts: []qgjob.Attempt{}, Events: []qgjob.Event{}}
@@ -81,17 +85,17 @@ func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 			a.JobID = id
 			d.Attempts = append(d.Attempts, a)
 			return err
-		}, `
-			select id, number, worker_id, device_id, reason, outcome, cause, message, report, assigned_at_ms, ended_at_ms
-			from attempts where job_seq = $1 order by number`, j.seq); err != nil {
+		}, selectAttemptsOfJob, j.seq); err != nil {
 			return err
 		}
+		slices.SortFunc(d.Attempts, func(a, b qgjob.Attempt) int { return a.Number - b.Number })
 		d.Events, err = readEvents(query, j, 0)
 		return err
 	})
 	return d, err
 }
 
+// scanAttemptRow reads attemptRow.
 func scanAttemptRow(row scanner) (qgjob.Attempt, error) {
 	var a qgjob.Attempt
 	var report string
@@ -121,6 +125,10 @@ func (s *Store) Events(ctx context.Context, org, jobID string, after int) ([]qgj
 	})
 	return events, err
 }
+
+var selectEvents = ofJobs(`
+	select a.number, a.device_id, a.reason, a.assigned_event, a.assigned_at_ms, a.trigger, a.outcome, a.cause, a.message, a.ended_event, a.ended_at_ms
+	from jobs j, attempts a where {seq} = $1 and {of j} and (a.assigned_event > $2 or a.ended_event > $2)`)
 
 // readEvents makes the events of a job with a number above after, of its submit, its attempts and its cancel.
 func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
@@ -156,9 +164,7 @@ func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 		e.State, err = stateAfter(trigger)
 		add(ended, e, endedMS)
 		return err
-	}, `
-		select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
-		from attempts where job_seq = $1 and (assigned_event > $2 or ended_event > $2)`, j.seq, after)
+	}, selectEvents, j.seq, after)
 	if err != nil {
 		return nil, err
 	}
