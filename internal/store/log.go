@@ -87,8 +87,7 @@ func (t *tx) keep(size int64, chunk []byte, limit int64) []byte {
 	return append(append([]byte(nil), chunk[:limit-size]...), note...)
 }
 
-var selectLogged = ofJobs(`
-	select a.id, a.number, a.outcome from jobs j, attempts a where {seq} = $1 and {of j} and ($2 = 0 or a.number = $2)`)
+var selectLogged = newOfJob(`select id, number, outcome from attempts where {job} and ($2 = 0 or number = $2)`)
 
 // Log reads an attempt's log (attempt 0 is the newest) from a byte offset.
 func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset int64, limit int) (LogPage, error) {
@@ -100,16 +99,12 @@ func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset 
 		}
 		page.End = j.State.IsVerdict()
 		var id string
-		err = query(func(row scanner) error {
+		err = selectLogged.read(query, j, func(row scanner) error {
 			var outcome qgjob.Outcome
-			var number int
-			var found string
-			err := row.Scan(&found, &number, &outcome)
-			if number > page.Attempt {
-				id, page.Attempt, page.End = found, number, outcome != ""
-			}
+			err := row.Scan(&id, &page.Attempt, &outcome)
+			page.End = outcome != ""
 			return err
-		}, selectLogged, j.seq, attempt)
+		}, attempt)
 		if err != nil {
 			return err
 		}

@@ -69,7 +69,7 @@ func readJob(query queryFunc, org, id string) (*job, error) {
 
 const attemptRow = `a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms`
 
-var selectAttemptsOfJob = ofJobs(`select ` + attemptRow + ` from jobs j, attempts a where {seq} = $1 and {of j}`)
+var selectAttemptsOfJob = newOfJob(`select ` + attemptRow + ` from attempts a where {job}`)
 
 // Job returns a job with its attempts and events. An empty org is any organization.
 func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
@@ -80,15 +80,14 @@ func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 			return err
 		}
 		d.Job = j.Job
-		if err := query(func(row scanner) error {
+		if err := selectAttemptsOfJob.read(query, j, func(row scanner) error {
 			a, err := scanAttemptRow(row)
 			a.JobID = id
 			d.Attempts = append(d.Attempts, a)
 			return err
-		}, selectAttemptsOfJob, j.seq); err != nil {
+		}); err != nil {
 			return err
 		}
-		slices.SortFunc(d.Attempts, func(a, b qgjob.Attempt) int { return a.Number - b.Number })
 		d.Events, err = readEvents(query, j, 0)
 		return err
 	})
@@ -126,9 +125,9 @@ func (s *Store) Events(ctx context.Context, org, jobID string, after int) ([]qgj
 	return events, err
 }
 
-var selectEvents = ofJobs(`
-	select a.number, a.device_id, a.reason, a.assigned_event, a.assigned_at_ms, a.trigger, a.outcome, a.cause, a.message, a.ended_event, a.ended_at_ms
-	from jobs j, attempts a where {seq} = $1 and {of j} and (a.assigned_event > $2 or a.ended_event > $2)`)
+var selectEvents = newOfJob(`
+	select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
+	from attempts where {job} and (assigned_event > $2 or ended_event > $2)`)
 
 // readEvents makes the events of a job with a number above after, of its submit, its attempts and its cancel.
 func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
@@ -140,7 +139,7 @@ func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 		}
 	}
 	add(1, qgjob.Event{Trigger: qgjob.Submit, State: qgjob.Queued}, j.SubmittedAt.UnixMilli())
-	err := query(func(row scanner) error {
+	err := selectEvents.read(query, j, func(row scanner) error {
 		var e qgjob.Event
 		var trigger qgjob.Trigger
 		var outcome qgjob.Outcome
@@ -164,7 +163,7 @@ func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 		e.State, err = stateAfter(trigger)
 		add(ended, e, endedMS)
 		return err
-	}, selectEvents, j.seq, after)
+	}, after)
 	if err != nil {
 		return nil, err
 	}
