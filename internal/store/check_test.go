@@ -64,12 +64,16 @@ func recount(ctx context.Context, s *Store) error {
 		},
 		"events by job": {
 			`select seq || '', events from jobs`,
-			`select seq || '', 1 + (select count(*) from attempts a where a.job_seq = j.seq and assigned_event > 0) + (select count(*) from attempts a where a.job_seq = j.seq and ended_event > 0)
-				+ (select count(*) from cancels c where c.job_seq = j.seq) from jobs j`,
+			`select job_seq || '', count(*) from (select seq as job_seq from jobs union all select job_seq from attempts where assigned_event > 0
+				union all select job_seq from attempts where ended_event > 0 union all select job_seq from cancels) as events group by job_seq`,
 		},
 		"attempts by job": {
 			`select seq || '', attempts from jobs where attempts > 0`,
 			`select job_seq || '', case when count(*) = max(number) and min(number) = 1 then count(*) else -1 end from attempts group by job_seq`,
+		},
+		"first attempts are known to their jobs": {
+			`select seq || first_attempt, 1 from jobs where first_attempt <> ''`,
+			`select job_seq || id, 1 from attempts where number = 1`,
 		},
 		"jobs that run have one open attempt": {
 			`select seq || '', 1 from jobs where state in ('running', 'canceling')`,

@@ -130,6 +130,9 @@ func (t *tx) assign(j *job, d *deviceState, given sched.Assignment) error {
 		id: t.newID(), token: newToken(j.Attempts), org: j.OrgID, worker: d.worker, device: d.id, reason: given.Reason, why: jsonText(given.Why),
 		job: j, jobSeq: j.seq, number: j.Attempts, assigned: t.now, expires: t.expiry(), saved: t.expiry(),
 	}
+	if j.Attempts == 1 {
+		j.first = a.id
+	}
 	if err := t.move(j, qgjob.Assign); err != nil {
 		return err
 	}

@@ -3,20 +3,21 @@ package store
 import (
 	"context"
 	"reflect"
+	"slices"
 	"testing"
 
 	"qgjob"
 )
 
-// undoEvents brings an empty table of events, and the schema, from 70 to 69.
-var undoEvents = []string{
+// undoEvents brings an empty table of events, and the schema, from 71 to 69.
+var undoEvents = append(slices.Clone(undoFirstAttempts),
 	`create table events (job_seq bigint not null, seq bigint not null, org_id text not null, trigger text not null, state text not null, attempt bigint not null,
 		device_id text not null, outcome text not null, cause text not null, message text not null, at_ms bigint not null, primary key (job_seq, seq))`,
 	`drop table cancels`,
 	`alter table attempts drop column assigned_event`,
 	`alter table attempts drop column ended_event`,
 	`delete from goose_db_version where version_id = 70`,
-}
+)
 
 // What a database of the schema before says of jobs' events is told by this one, to the letter.
 func TestEventsOfAnOlderSchemaAreKept(t *testing.T) {

@@ -34,6 +34,8 @@ type Choice struct {
 	Why      sched.Why
 }
 
+var selectChoices = newOfJob(`select number, device_id, reason, why from attempts where {job}`)
+
 // Explain makes the plan of this moment, without carrying it out, and says what it means for a job. An empty org
 // is any organization.
 func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, error) {
@@ -50,7 +52,10 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 				return err
 			}
 		}
-		return t.query(ctx, func(row scanner) error {
+		query := func(scan func(scanner) error, text string, args ...any) error {
+			return t.query(ctx, scan, text, args...)
+		}
+		return selectChoices.read(query, j, func(row scanner) error {
 			var c Choice
 			var why string
 			if err := row.Scan(&c.Number, &c.DeviceID, &c.Reason, &why); err != nil {
@@ -61,7 +66,7 @@ func (s *Store) Explain(ctx context.Context, org, jobID string) (Explanation, er
 				return nil
 			}
 			return json.Unmarshal([]byte(why), &e.Attempts[len(e.Attempts)-1].Why)
-		}, `select number, device_id, reason, why from attempts where job_seq = $1 order by number`, j.seq)
+		})
 	})
 	return e, err
 }

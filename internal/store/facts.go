@@ -299,42 +299,51 @@ func (s *Store) CancelRun(ctx context.Context, org, runID string) error {
 	})
 }
 
+var selectAttemptsOfRun = ofJobs(`
+	select a.job_seq, j.id, ` + attemptRow + `
+	from jobs j, attempts a where {seq} >= $1 and {seq} < $2 and {of j}`)
+
 // RunAttempts returns the attempts of all jobs of a run, those of one job together and in their order.
 func (s *Store) RunAttempts(ctx context.Context, org, runID string) ([]qgjob.Attempt, error) {
 	attempts := []qgjob.Attempt{}
 	err := s.snapshot(ctx, func(query queryFunc) error {
-		known := false
-		err := query(func(row scanner) error {
-			known = true
-			return row.Scan(new(int64))
-		}, `select seq from runs where id = $1 and ($2 = '' or org_id = $2)`, runID, org)
+		seq, jobs := int64(-1), int64(0)
+		err := query(func(row scanner) error { return row.Scan(&seq, &jobs) },
+			`select seq, jobs from runs where id = $1 and ($2 = '' or org_id = $2)`, runID, org)
 		if err != nil {
 			return err
 		}
-		if !known {
+		if seq < 0 {
 			return noRun(runID)
 		}
-		return query(func(row scanner) error {
+		type place struct {
+			seq int64
+			a   qgjob.Attempt
+		}
+		var found []place
+		err = query(func(row scanner) error {
+			var seq int64
 			var job string
-			a, err := scanAttemptRow(after{row, &job})
+			a, err := scanAttemptRow(after{row, []any{&seq, &job}})
 			a.JobID = job
-			attempts = append(attempts, a)
+			found = append(found, place{seq, a})
 			return err
-		}, `
-			select j.id, a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms
-			from runs r, jobs j, attempts a
-			where r.id = $1 and j.seq >= r.seq and j.seq < r.seq + r.jobs and a.job_seq = j.seq
-			order by a.job_seq, a.number`, runID)
+		}, selectAttemptsOfRun, seq, seq+jobs)
+		slices.SortFunc(found, func(a, b place) int { return cmp.Or(cmp.Compare(a.seq, b.seq), a.a.Number-b.a.Number) })
+		for _, p := range found {
+			attempts = append(attempts, p.a)
+		}
+		return err
 	})
 	return attempts, err
 }
 
-// after is a row whose first column is read beside what the others are read into.
+// after is a row whose first columns are read beside what the others are read into.
 type after struct {
 	row   scanner
-	first any
+	first []any
 }
 
-func (r after) Scan(dest ...any) error { return r.row.Scan(append([]any{r.first}, dest...)...) }
+func (r after) Scan(dest ...any) error { return r.row.Scan(append(r.first, dest...)...) }
 
 func noRun(id string) error { return qgjob.Errorf(qgjob.CodeNotFound, "there is no run %s", id) }

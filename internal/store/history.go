@@ -45,10 +45,7 @@ func (s *Store) History(ctx context.Context, f HistoryFilter) (h History, err er
 		if err != nil {
 			return err
 		}
-		way, args := `select seq from jobs where seq >= $1 order by seq limit $2`, []any{from, f.Limit}
-		if f.OrgID != "" {
-			way, args = `select seq from jobs where org_id = $3 and -seq <= $1 order by -seq desc limit $2`, []any{-from, f.Limit, f.OrgID}
-		}
+		text, args := f.page(from)
 		passed, last := 0, ""
 		err = query(func(row scanner) error {
 			j, err := scanPastJob(row)
@@ -63,16 +60,7 @@ func (s *Store) History(ctx context.Context, f HistoryFilter) (h History, err er
 				h.Jobs = append(h.Jobs, j)
 			}
 			return nil
-		}, `
-			select j.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target, j.state, r.id, r.submitted_at_ms,
-				coalesce(a.report, ''), coalesce(a.assigned_at_ms, 0), coalesce(a.ended_at_ms, 0), coalesce(o.deadline_ms, 0), coalesce(o.max_cost, 0)
-			from (`+way+`) as way
-				join jobs j on j.seq = way.seq
-				join runs r on r.seq = j.run_seq
-				left join overflows o on o.run_seq = j.run_seq
-				left join attempts a on a.job_seq = j.seq
-					and a.number = (select max(b.number) from attempts b where b.job_seq = j.seq and b.ended_at_ms > 0)
-			order by j.seq`, args...)
+		}, text, args...)
 		if passed == f.Limit {
 			h.Next = last
 		}
@@ -81,7 +69,25 @@ func (s *Store) History(ctx context.Context, f HistoryFilter) (h History, err er
 	return h, err
 }
 
-// scanPastJob reads a job with its newest attempt that ended; Ran is negative when there is none.
+// page is the statement of a page's jobs from a sequence on, each with its newest attempt.
+func (f HistoryFilter) page(from int64) (text string, args []any) {
+	way, order, args := `select seq from jobs where seq >= $1 order by seq limit $2`, `way.seq`, []any{from, f.Limit}
+	if f.OrgID != "" {
+		way, order, args = `select seq, -seq as back from jobs where org_id = $3 and -seq <= $1 order by -seq desc limit $2`, `way.back desc`, []any{-from, f.Limit, f.OrgID}
+	}
+	return `
+		select j.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target, j.state, r.id, r.submitted_at_ms,
+			coalesce(a.report, ''), coalesce(a.assigned_at_ms, 0), coalesce(a.ended_at_ms, 0), coalesce(o.deadline_ms, 0), coalesce(o.max_cost, 0)
+		from (` + way + `) as way
+			join jobs j on j.seq = way.seq
+			join runs r on r.seq = j.run_seq
+			left join overflows o on o.run_seq = j.run_seq
+			left join attempts a on a.id = case when j.attempts < 2 then j.first_attempt
+				else (select b.id from attempts b where b.job_seq = j.seq and b.number = j.attempts and b.number > 1) end
+		order by ` + order, args
+}
+
+// scanPastJob reads a job with its newest attempt; Ran is negative when there is none that ended.
 func scanPastJob(row scanner) (PastJob, error) {
 	var j PastJob
 	var submitted, assigned, ended, deadline int64

@@ -65,6 +65,9 @@ func TestHistory(t *testing.T) {
 			if ids, _, leftOut := get(HistoryFilter{OrgID: "zeta", Since: since, Limit: limit}); !slices.Equal(ids, []string{other.ID}) || leftOut != 0 {
 				t.Fatalf("of zeta: %v and %d left out", ids, leftOut)
 			}
+			if ids, _, leftOut := get(HistoryFilter{OrgID: "acme", Since: time.UnixMilli(0), Limit: limit}); !slices.Equal(ids, []string{old.ID, retried.ID}) || leftOut != 2 {
+				t.Fatalf("of acme: %v and %d left out", ids, leftOut)
+			}
 			if ids, _, _ := get(HistoryFilter{Since: time.UnixMilli(0), Limit: limit}); !slices.Equal(ids, []string{old.ID, retried.ID, other.ID}) {
 				t.Fatalf("since ever: %v", ids)
 			}

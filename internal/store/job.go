@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"qgjob"
@@ -18,6 +19,7 @@ type job struct {
 	qgjob.Job
 	seq, runSeq   int64
 	prefer, avoid string // devices of its next attempt
+	first         string // id of its first attempt
 	events        int    // number of its newest event
 	fresh         bool   // its row is still to be written
 	expectedMS    int64  // run time as expected at submit
@@ -28,7 +30,7 @@ const jobColumns = `
 	j.seq, j.run_seq, j.id, r.id, j.org_id, j.app_version_id, j.test_path, j.priority, j.target,
 	r.bundle_sha256, r.build_sha256, r.project, r.config_path, r.environment, r.video,
 	j.state, j.cause, j.message, j.flaky, j.attempts, j.test_failures, j.infra_errors,
-	j.prefer_device, j.avoid_device, j.events, j.shard, j.requires, j.expected_ms, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
+	j.prefer_device, j.avoid_device, j.first_attempt, j.events, j.shard, j.requires, j.expected_ms, j.quarantined, r.submitted_at_ms, j.started_at_ms, j.ended_at_ms`
 
 // scanJob reads jobColumns, after any columns that the caller reads itself.
 func scanJob(row scanner, before ...any) (*job, error) {
@@ -37,7 +39,7 @@ func scanJob(row scanner, before ...any) (*job, error) {
 	dest := append(before, &j.seq, &j.runSeq, &j.ID, &j.RunID, &j.OrgID, &j.AppVersionID, &j.TestPath, &j.Priority, &j.Target,
 		&j.BundleSHA256, &j.BuildSHA256, &j.Project, &j.ConfigPath, &j.Environment, &j.Video,
 		&j.State, &j.Cause, &j.Message, &j.Flaky, &j.Attempts, &j.TestFailures, &j.InfraErrors,
-		&j.prefer, &j.avoid, &j.events, &j.Shard, &j.Requires, &j.expectedMS, &j.Quarantined, &submitted, &started, &ended)
+		&j.prefer, &j.avoid, &j.first, &j.events, &j.Shard, &j.Requires, &j.expectedMS, &j.Quarantined, &submitted, &started, &ended)
 	if err := row.Scan(dest...); err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func noJob(id string) error {
 func (j *job) mutable() []any {
 	return []any{
 		j.seq, j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Quarantined,
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Quarantined, j.first,
 	}
 }
 
@@ -90,7 +92,7 @@ func (j *job) row() []any {
 	return []any{
 		j.seq, j.ID, j.runSeq, j.OrgID, j.AppVersionID, j.Target, j.Priority, j.TestPath,
 		j.State, j.Cause, j.Message, j.Flaky, j.Attempts, j.TestFailures, j.InfraErrors,
-		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard, j.Requires, j.expectedMS,
+		j.prefer, j.avoid, j.events, millis(j.StartedAt), millis(j.EndedAt), j.Shard, j.Requires, j.expectedMS, j.first,
 	}
 }
 
@@ -159,6 +161,37 @@ func (a *attempt) columns() []any {
 		&a.id, &a.token, &a.org, &a.worker, &a.device, &a.reason, &a.jobSeq, &a.number,
 		&a.outcome, &a.resultHash, &a.trigger, &a.retry, &a.acknowledged, &a.cancelTold, &a.logReceived, &a.assigned, &a.expires,
 	}
+}
+
+// ofJob is a statement over the attempts of one job, in two parts: the job names its first attempt, and an index has the others, which are few.
+type ofJob struct{ first, others string }
+
+// newOfJob takes a text whose {job} is the condition that selects the job's attempts. Its parameters begin with $2.
+func newOfJob(text string) ofJob {
+	return ofJob{
+		first:  strings.Replace(text, "{job}", "id = $1", 1),
+		others: strings.Replace(text, "{job}", "job_seq = $1 and number > 1", 1) + " order by number",
+	}
+}
+
+// read scans what the statement finds, in the order of the attempts.
+func (s ofJob) read(query queryFunc, j *job, scan func(scanner) error, args ...any) error {
+	if j.Attempts == 0 {
+		return nil
+	}
+	err := query(scan, s.first, append([]any{j.first}, args...)...)
+	if err != nil || j.Attempts == 1 {
+		return err
+	}
+	return query(scan, s.others, append([]any{j.seq}, args...)...)
+}
+
+// ofJobs makes a statement over several jobs j and their attempts a of a text in which {seq} is a job's sequence and {of j} ties an attempt to its
+// job. The rows are in no order: PostgreSQL is kept from sorting them.
+func ofJobs(text string) string {
+	first := strings.NewReplacer("{seq}", "j.seq", "{of j}", "a.id = j.first_attempt")
+	others := strings.NewReplacer("{seq}", "a.job_seq", "{of j}", "j.seq = a.job_seq and a.number > 1")
+	return first.Replace(text) + " union all " + others.Replace(text)
 }
 
 func (a *attempt) lease() Lease { return Lease{AttemptID: a.id, Token: a.token} }

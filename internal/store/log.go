@@ -87,6 +87,8 @@ func (t *tx) keep(size int64, chunk []byte, limit int64) []byte {
 	return append(append([]byte(nil), chunk[:limit-size]...), note...)
 }
 
+var selectLogged = newOfJob(`select id, number, outcome from attempts where {job} and ($2 = 0 or number = $2)`)
+
 // Log reads an attempt's log (attempt 0 is the newest) from a byte offset.
 func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset int64, limit int) (LogPage, error) {
 	var page LogPage
@@ -97,14 +99,12 @@ func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset 
 		}
 		page.End = j.State.IsVerdict()
 		var id string
-		err = query(func(row scanner) error {
+		err = selectLogged.read(query, j, func(row scanner) error {
 			var outcome qgjob.Outcome
 			err := row.Scan(&id, &page.Attempt, &outcome)
 			page.End = outcome != ""
 			return err
-		}, `
-			select id, number, outcome from attempts where job_seq = $1 and ($2 = 0 or number = $2)
-			order by number desc limit 1`, j.seq, attempt)
+		}, attempt)
 		if err != nil {
 			return err
 		}

@@ -47,6 +47,85 @@ func TestPlansStayOnTheirIndexes(t *testing.T) {
 	})
 }
 
+// Attempts are found by their id or by their job among those that were not its first, also by a plan that was made while there were none.
+func TestPlansFindAttemptsByTheirJob(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		past, pastArgs := HistoryFilter{Limit: 100}.page(7)
+		pastOf, pastOfArgs := HistoryFilter{Limit: 100, OrgID: "acme"}.page(7)
+		type query struct {
+			text string
+			args []any
+		}
+		executions := query{selectExecutions, []any{"acme", executionsOf}}
+		queries := []query{
+			{selectChoices.first, []any{"a5.1"}},
+			{selectChoices.others, []any{5}},
+			{selectLogged.first, []any{"a5.1", 0}},
+			{selectLogged.others, []any{5, 0}},
+			{selectAttemptsOfJob.first, []any{"a5.1"}},
+			{selectAttemptsOfJob.others, []any{5}},
+			{selectEvents.first, []any{"a5.1", 0}},
+			{selectEvents.others, []any{5, 0}},
+			{selectAttemptsOfRun, []any{1, 2001}},
+			{past, pastArgs},
+			{pastOf, pastOfArgs},
+		}
+		check := func(when string, queries ...query) {
+			t.Helper()
+			for _, c := range queries {
+				plan := explain(t, q, c.text, c.args)
+				if bad := walked(plan); bad != "" {
+					t.Errorf("%s: %s\n%s\nhas the plan\n%s", when, bad, c.text, plan)
+				}
+			}
+		}
+		check("empty", append(queries, executions)...)
+		sub := submission("acme", "v1")
+		for range 2000 {
+			sub.Jobs = append(sub.Jobs, JobSpec{TestPath: "tests/a.spec.js", Priority: 1, Target: qgjob.TargetAny})
+		}
+		for _, org := range []string{"acme", "zeta", "zeta"} {
+			sub.OrgID = org
+			must(t, 0, third(q.Submit(t.Context(), sub)))
+		}
+		attempt := func(number, of string) {
+			must(t, 0, q.write(t.Context(), func(ctx context.Context, t *tx) error {
+				for _, text := range []string{
+					`update jobs set state = 'passed', first_attempt = 'a' || seq || '.1', attempts = ` + number + ` where ` + of,
+					`insert into attempts (id, job_seq, number, org_id, worker_id, device_id, token, reason, assigned_at_ms, expires_at_ms, ended_at_ms, outcome, report)
+						select 'a' || seq || '.' || attempts, seq, attempts, org_id, 'w', 'd', '', '', 1, 2, 2, 'passed', '{}' from jobs where ` + of,
+					"analyze",
+				} {
+					if err := t.exec(ctx, text); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+		}
+		attempt("1", "true")
+		check("none again", queries...) // an index that is known to be empty may be walked
+		attempt("2", "seq % 10 = 0")
+		attempt("3", "seq % 10 = 0")
+		check("some again", append(queries, executions)...)
+	})
+}
+
+// walked says where a plan goes through jobs or attempts without looking them up, or sorts them.
+func walked(plan string) string {
+	lines := strings.Split(plan, "\n")
+	for i, line := range lines[:len(lines)-1] {
+		ofThem := strings.Contains(line, " on attempts") || strings.Contains(line, " on jobs")
+		switch {
+		case strings.Contains(line, "SCAN") && line != "SCAN way", strings.Contains(line, "AUTOMATIC"): // of SQLite
+			return line
+		case strings.Contains(line, "Sort"), ofThem && !strings.Contains(lines[i+1], "Index Cond"): // of PostgreSQL
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
 func explain(t *testing.T, q *queue, text string, args []any) string {
 	t.Helper()
 	prefix := "explain "

@@ -33,11 +33,12 @@ const (
 const postgresClock = "select floor(extract(epoch from clock_timestamp()) * 1000)::bigint"
 
 var postgresDialect = &dialect{
-	kind:      "postgresql",
-	setwise:   true,
-	clock:     postgresClock,
-	snapshot:  &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
-	words:     strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed} ", "", "{keyed}", "", "{hot}", "with (fillfactor = 70)"),
+	kind:     "postgresql",
+	setwise:  true,
+	clock:    postgresClock,
+	snapshot: &sql.TxOptions{ReadOnly: true, Isolation: sql.LevelRepeatableRead},
+	words: strings.NewReplacer("{key}", "bigint primary key", "{bytes}", "bytea", "{keyed} ", "", "{keyed}", "", "{hot}", "with (fillfactor = 70)",
+		"{sqlite}", "/*", "{/sqlite}", "*/", "{postgresql}", "", "{/postgresql}", ""),
 	translate: translatePostgres,
 }
 

@@ -12,6 +12,15 @@ import (
 // executionsOf is how many of an organization's newest jobs tell the history of its tests.
 const executionsOf = 2000
 
+var selectExecutions = ofJobs(`
+	select j.test_path, r.id, r.bundle_sha256, r.build_sha256, coalesce(f.commit_id, ''), a.report, a.assigned_at_ms
+	from jobs j
+		join attempts a on {of j}
+		join runs r on r.seq = j.run_seq
+		left join run_facts f on f.run_seq = r.seq
+	where {seq} in (select seq from jobs where org_id = $1 order by -seq limit $2)
+		and a.outcome in ('passed', 'failed', 'timed_out') and a.report <> ''`)
+
 // Executions returns the executions of an organization's tests in its newest jobs. A code state is a test
 // project and a build; of a project that did not travel with its job, the commit stands for it.
 func (s *Store) Executions(ctx context.Context, org string) ([]flaky.Execution, error) {
@@ -42,14 +51,7 @@ func (s *Store) Executions(ctx context.Context, org string) ([]flaky.Execution, 
 			})
 		}
 		return nil
-	}, `
-		select j.test_path, r.id, r.bundle_sha256, r.build_sha256, coalesce(f.commit_id, ''), a.report, a.assigned_at_ms
-		from jobs j
-			join attempts a on a.job_seq = j.seq
-			join runs r on r.seq = j.run_seq
-			left join run_facts f on f.run_seq = r.seq
-		where j.seq in (select seq from jobs where org_id = $1 order by seq desc limit $2)
-			and a.outcome in ('passed', 'failed', 'timed_out') and a.report <> ''`, org, executionsOf)
+	}, selectExecutions, org, executionsOf)
 	return list, err
 }
 

@@ -115,3 +115,26 @@ func TestQuarantineKeepsItsBeginning(t *testing.T) {
 		}
 	})
 }
+
+// TestExecutionsAreOfTheNewestJobs: what was executed long ago says nothing of a test any more.
+func TestExecutionsAreOfTheNewestJobs(t *testing.T) {
+	everywhere(t, func(t *testing.T, q *queue) {
+		q.worker("w", "p1")
+		q.submit("v1", "old.spec.ts")
+		q.report("w", q.one("w", "p1").Lease, passed)
+		sub := submission("acme", "v1")
+		for range executionsOf - 1 {
+			sub.Jobs = append(sub.Jobs, JobSpec{TestPath: "new.spec.ts", Priority: qgjob.DefaultPriority, Target: qgjob.TargetAny})
+		}
+		q.submitRun(sub)
+		list, err := q.Executions(t.Context(), "acme")
+		if must(t, list, err); len(list) != 1 {
+			t.Fatalf("of the newest %d jobs: %+v", executionsOf, list)
+		}
+		q.submit("v1", "new.spec.ts")
+		list, err = q.Executions(t.Context(), "acme")
+		if must(t, list, err); len(list) != 0 {
+			t.Fatalf("of %d newer jobs: %+v", executionsOf, list)
+		}
+	})
+}

@@ -67,6 +67,10 @@ func readJob(query queryFunc, org, id string) (*job, error) {
 	return j, err
 }
 
+const attemptRow = `a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms`
+
+var selectAttemptsOfJob = newOfJob(`select ` + attemptRow + ` from attempts a where {job}`)
+
 // Job returns a job with its attempts and events. An empty org is any organization.
 func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 	d := JobDetail{Attempts: []qgjob.Attempt{}, Events: []qgjob.Event{}}
@@ -76,14 +80,12 @@ func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 			return err
 		}
 		d.Job = j.Job
-		if err := query(func(row scanner) error {
+		if err := selectAttemptsOfJob.read(query, j, func(row scanner) error {
 			a, err := scanAttemptRow(row)
 			a.JobID = id
 			d.Attempts = append(d.Attempts, a)
 			return err
-		}, `
-			select id, number, worker_id, device_id, reason, outcome, cause, message, report, assigned_at_ms, ended_at_ms
-			from attempts where job_seq = $1 order by number`, j.seq); err != nil {
+		}); err != nil {
 			return err
 		}
 		d.Events, err = readEvents(query, j, 0)
@@ -92,6 +94,7 @@ func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
 	return d, err
 }
 
+// scanAttemptRow reads attemptRow.
 func scanAttemptRow(row scanner) (qgjob.Attempt, error) {
 	var a qgjob.Attempt
 	var report string
@@ -122,6 +125,10 @@ func (s *Store) Events(ctx context.Context, org, jobID string, after int) ([]qgj
 	return events, err
 }
 
+var selectEvents = newOfJob(`
+	select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
+	from attempts where {job} and (assigned_event > $2 or ended_event > $2)`)
+
 // readEvents makes the events of a job with a number above after, of its submit, its attempts and its cancel.
 func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 	events := []qgjob.Event{}
@@ -132,7 +139,7 @@ func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 		}
 	}
 	add(1, qgjob.Event{Trigger: qgjob.Submit, State: qgjob.Queued}, j.SubmittedAt.UnixMilli())
-	err := query(func(row scanner) error {
+	err := selectEvents.read(query, j, func(row scanner) error {
 		var e qgjob.Event
 		var trigger qgjob.Trigger
 		var outcome qgjob.Outcome
@@ -156,9 +163,7 @@ func readEvents(query queryFunc, j *job, after int) ([]qgjob.Event, error) {
 		e.State, err = stateAfter(trigger)
 		add(ended, e, endedMS)
 		return err
-	}, `
-		select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
-		from attempts where job_seq = $1 and (assigned_event > $2 or ended_event > $2)`, j.seq, after)
+	}, after)
 	if err != nil {
 		return nil, err
 	}

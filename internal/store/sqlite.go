@@ -23,10 +23,11 @@ const sqliteReaders = 8
 const sqliteClock = "select cast(round(unixepoch('subsec') * 1000) as integer)"
 
 var sqliteDialect = &dialect{
-	kind:      "sqlite",
-	clock:     sqliteClock,
-	snapshot:  &sql.TxOptions{ReadOnly: true},
-	words:     strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed} {hot}", "without rowid", "{keyed}", "without rowid", "{hot}", ""),
+	kind:     "sqlite",
+	clock:    sqliteClock,
+	snapshot: &sql.TxOptions{ReadOnly: true},
+	words: strings.NewReplacer("{key}", "integer primary key", "{bytes}", "blob", "{keyed} {hot}", "without rowid", "{keyed}", "without rowid", "{hot}", "",
+		"{sqlite}", "", "{/sqlite}", "", "{postgresql}", "/*", "{/postgresql}", "*/"),
 	translate: translateSQLite,
 }
 

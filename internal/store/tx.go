@@ -269,13 +269,13 @@ var (
 			bundle_sha256, build_sha256, project, config_path, jobs, submitted_at_ms, environment, video)
 		{values}`)
 	unkeyRuns  = newBulk("i", `update runs set idempotency_key = '' {from} where seq = {1}`)
-	insertJobs = newBulk("ititttittttbiiittiiitti", `
+	insertJobs = newBulk("ititttittttbiiittiiittit", `
 		insert into jobs (seq, id, run_seq, org_id, app_version_id, target, priority, test_path,
-			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms, shard, requires, expected_ms)
+			state, cause, message, flaky, attempts, test_failures, infra_errors, prefer_device, avoid_device, events, started_at_ms, ended_at_ms, shard, requires, expected_ms, first_attempt)
 		{values}`)
-	updateJobs = newBulk("itttbiiittiiii", `
+	updateJobs = newBulk("itttbiiittiiiit", `
 		update jobs set state = {2}, cause = {3}, message = {4}, flaky = {5}, attempts = {6}, test_failures = {7}, infra_errors = {8},
-			prefer_device = {9}, avoid_device = {10}, events = {11}, started_at_ms = {12}, ended_at_ms = {13}, quarantined = {14}
+			prefer_device = {9}, avoid_device = {10}, events = {11}, started_at_ms = {12}, ended_at_ms = {13}, quarantined = {14}, first_attempt = {15}
 		{from} where seq = {1}`)
 	insertQueued   = newBulk("ii", `insert into queue (lane_id, job_seq) {values}`)
 	deleteQueued   = newBulk("ii", `delete from queue {using} where lane_id = {1} and job_seq = {2}`)

@@ -1,0 +1,40 @@
+-- Almost every job has one attempt: it knows that by its id, and only the others are in an index by job. One of all was written in as many places as
+-- there were lanes that jobs came from.
+alter table jobs add column first_attempt text not null default ''; -- id; empty while it has none
+update jobs set first_attempt = a.id from attempts a where a.job_seq = jobs.seq and a.number = 1;
+
+{postgresql}
+alter table attempts drop constraint attempts_job_seq_number_key;
+{/postgresql}
+{sqlite} -- It drops no constraint of a table that is there.
+create table attempts_anew (
+  id text not null primary key,
+  job_seq bigint not null,
+  number bigint not null,
+  org_id text not null,
+  worker_id text not null,
+  device_id text not null,
+  token text not null,
+  reason text not null,
+  outcome text not null default '',
+  cause text not null default '',
+  message text not null default '',
+  report text not null default '',
+  result_hash text not null default '',
+  trigger text not null default '',
+  retry bigint not null default 0,
+  acknowledged boolean not null default false,
+  cancel_told boolean not null default false,
+  log_received bigint not null default 0,
+  assigned_at_ms bigint not null,
+  expires_at_ms bigint not null,
+  ended_at_ms bigint not null default 0,
+  why text not null default '',
+  assigned_event bigint not null default 0,
+  ended_event bigint not null default 0
+) {keyed} {hot};
+insert into attempts_anew select * from attempts;
+drop table attempts;
+alter table attempts_anew rename to attempts;
+{/sqlite}
+create unique index attempts_again on attempts (job_seq, number) where number > 1;
