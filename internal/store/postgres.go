@@ -124,6 +124,9 @@ const (
 	soonEnough  = time.Second
 )
 
+// dateSlack is by how much a transaction may be dated before it got the lock. Tests have less time.
+var dateSlack = time.Second
+
 func newPostgresSession(ctx context.Context, config *pgx.ConnConfig, origin string) (session, error) {
 	c, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -139,8 +142,8 @@ const (
 	enterPostgres = "with entered as materialized (select pg_advisory_xact_lock(%d)) " + postgresClock + " from entered"
 	// The count of commits tells a server whether another one has written since its own last commit.
 	commitsCounted = "select coalesce((select value from counters where org_id = '' and name = 'commits'), 0)"
-	// isKnown fails with divisionByZero unless the count of commits is the given one and the clock within a second of the given time.
-	isKnown       = "select 1 / (case when (" + commitsCounted + ") = $1 and abs((" + postgresClock + ") - $2) < 1000 then 1 else 0 end)"
+	// isKnown fails with divisionByZero unless the count of commits is the given one and the clock so close to the given time.
+	isKnown       = "select 1 / (case when (" + commitsCounted + ") = $1 and abs((" + postgresClock + ") - $2) < $3 then 1 else 0 end)"
 	countCommit   = "insert into counters (org_id, name, value) values ('', 'commits', 1) on conflict (org_id, name) do update set value = counters.value + 1"
 	notifyServers = "select pg_notify('" + channel + "', c1) from unnest($1::text[]) as v(c1)"
 )
@@ -194,7 +197,7 @@ func (s *postgresSession) send(ctx context.Context, queue func(*pgx.Batch), read
 		batch.Queue(beginPostgres)
 		batch.Queue(fmt.Sprintf(enterPostgres, writeLock))
 		if s.bold {
-			batch.Queue(isKnown, s.version, s.now)
+			batch.Queue(isKnown, s.version, s.now, dateSlack.Milliseconds())
 		} else {
 			batch.Queue(commitsCounted)
 		}

@@ -255,12 +255,12 @@ const selectUnused = `
 	order by u.used_at_ms limit $2`
 
 // openUploads returns the moment before which uploads must have been used to be forgotten, 0 when there are none of those, and what jobs name that are
-// older and not over. A job that is over stays so, and a submit uses what it names: nothing can be added to these but what is used anew. The moment is
-// that of a write, so that every submit before it is there to be read.
+// older and not over. A job that is over stays so, and a submit uses what it names: nothing can be added to these but what is used anew. The moment goes
+// by a write's, so that every submit before it is there to be read.
 func (s *Store) openUploads(ctx context.Context, keep time.Duration) (before int64, open []uploadKey, err error) {
 	var now int64
 	err = s.write(ctx, func(_ context.Context, t *tx) error {
-		now = t.now
+		now = t.now - dateSlack.Milliseconds()
 		return nil
 	})
 	if err != nil {

@@ -205,9 +205,9 @@ func TestEarlierUploadsAreKnown(t *testing.T) {
 // Clients of two servers upload what is not there and submit it, while both servers remove what is not used: a submit that was taken has its file as long
 // as its job is not over.
 func TestNoSubmitLosesItsUpload(t *testing.T) {
-	usual := usedGrain
-	usedGrain = 5 * time.Millisecond
-	t.Cleanup(func() { usedGrain = usual })
+	usualGrain, usualSlack := usedGrain, dateSlack
+	usedGrain, dateSlack = 5*time.Millisecond, 5*time.Millisecond
+	t.Cleanup(func() { usedGrain, dateSlack = usualGrain, usualSlack })
 	for _, kind := range []string{"sqlite", "postgresql"} {
 		t.Run(kind, func(t *testing.T) {
 			o := database(t, kind)
