@@ -15,7 +15,7 @@ import (
 
 const (
 	queueLimit   = 8192             // calls that may wait; more are told to come again
-	batchCalls   = 128               // calls of one transaction: while it commits, those of the one before are answered and ask again
+	batchCalls   = 128              // calls of one transaction: while it commits, those of the one before are answered and ask again
 	batchWeight  = 20_000           // rows, about, of one transaction
 	batchTimeout = 30 * time.Second // a transaction that takes longer is given up
 )
