@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"regexp"
 
 	"github.com/google/uuid"
 
@@ -79,6 +80,9 @@ var ciSystems = []ciSystem{
 	},
 }
 
+// plainID is what may be part of a key as it is.
+var plainID = regexp.MustCompile(`^[0-9A-Za-z-]{1,40}$`)
+
 func (p *program) isSet(name string) bool {
 	v := p.env(name)
 	return v != "" && v != "false" && v != "0"
@@ -128,7 +132,7 @@ func (p *program) ciKey(r api.SubmitRequest) string {
 		}
 		sum := sha256.Sum256(identity)
 		key := "ci-" + c.name + "-"
-		if run := p.env(c.grows); c.grows != "" && len(run) <= 40 {
+		if run := p.env(c.grows); plainID.MatchString(run) {
 			key += run + "-"
 		}
 		return key + hex.EncodeToString(sum[:])

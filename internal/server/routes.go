@@ -170,7 +170,9 @@ func handle[I, O any](s *Server, a huma.API, who access, op huma.Operation, hand
 			next(hc)
 		}
 	}}
-	op.SkipValidateBody = s.formBody(reflect.TypeFor[I](), a.OpenAPI().Components.Schemas)
+	if s.formBody(reflect.TypeFor[I](), a.OpenAPI().Components.Schemas) {
+		op.SkipValidateBody = true
+	}
 	huma.Register(a, op, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {

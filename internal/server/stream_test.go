@@ -191,8 +191,12 @@ func TestShutdownAnswersWhoWaits(t *testing.T) {
 		}()
 	}
 	r.untilWaiting(waiting.id, 1)
-	for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("waitForLog(")); {
-		time.Sleep(time.Millisecond) // the request is on its way
+	stacks := make([]byte, 16<<20)
+	for end := time.Now().Add(30 * time.Second); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("waitForLog(")); {
+		if time.Now().After(end) {
+			t.Fatal("no request waits for the log")
+		}
+		time.Sleep(10 * time.Millisecond) // it is on its way
 	}
 
 	start := time.Now()

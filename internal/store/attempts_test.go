@@ -5,6 +5,9 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"qgjob"
 	"qgjob/internal/flaky"
@@ -24,6 +27,46 @@ var undoFirstAttempts = []string{
 	`drop table attempts_kept`,
 	`alter table jobs drop column first_attempt`,
 	`delete from goose_db_version where version_id = 71`,
+}
+
+func (q *queue) undoFirstAttempts() {
+	q.t.Helper()
+	must(q.t, 0, q.write(q.t.Context(), func(ctx context.Context, t *tx) error {
+		for _, text := range undoFirstAttempts {
+			if err := t.exec(ctx, text); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// A server of the schema before that goes on meanwhile reads open attempts, and then their jobs. Neither ends the other.
+func TestAMigrationWaitsForReaders(t *testing.T) {
+	q := open(t, database(t, "postgresql"))
+	q.undoFirstAttempts()
+	must(t, 0, q.Close())
+	old := first(pgx.Connect(t.Context(), q.options.DatabaseURL))
+	defer old.Close(context.Background())
+	reader := first(old.Begin(t.Context()))
+	must(t, 0, second(reader.Exec(t.Context(), `select id from attempts`)))
+	opened := make(chan error)
+	go func() {
+		s, err := Open(context.Background(), q.options)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	watch := first(pgx.Connect(t.Context(), q.options.DatabaseURL))
+	defer watch.Close(context.Background())
+	for waits := false; !waits; time.Sleep(time.Millisecond) {
+		must(t, 0, watch.QueryRow(t.Context(), `select exists (select 1 from pg_locks where not granted and relation = 'attempts'::regclass)`).Scan(&waits))
+	}
+	must(t, 0, second(reader.Exec(t.Context(), `set lock_timeout = 500`))) // before a deadlock is looked for
+	must(t, 0, second(reader.Exec(t.Context(), `select id from jobs`)))
+	must(t, 0, reader.Commit(t.Context()))
+	must(t, 0, <-opened)
 }
 
 // told is all that is told of a run's attempts.
@@ -106,14 +149,7 @@ func TestAttemptsOfAnOlderSchemaAreKept(t *testing.T) {
 			}
 			checkCounters(t, q)
 
-			must(t, 0, q.write(t.Context(), func(ctx context.Context, w *tx) error {
-				for _, text := range undoFirstAttempts {
-					if err := w.exec(ctx, text); err != nil {
-						return err
-					}
-				}
-				return nil
-			}))
+			q.undoFirstAttempts()
 			must(t, 0, q.Close())
 			polls := q.polls
 			q = open(t, q.options)
@@ -122,6 +158,12 @@ func TestAttemptsOfAnOlderSchemaAreKept(t *testing.T) {
 				t.Errorf("told was\n%+v\nand is\n%+v", before, after)
 			}
 			checkCounters(t, q)
+			if q.d.setwise { // there may be a server of the schema before
+				err := q.write(t.Context(), func(ctx context.Context, t *tx) error {
+					return t.exec(ctx, `update jobs set attempts = 1 where attempts = 0`)
+				})
+				wantCode(t, err, qgjob.CodeInternal)
+			}
 			q.report("w1", running.Lease, unclear)
 			q.report("w1", q.one("w1", "p1").Lease, passed)
 			wantStory(t, q.job(running.Job.ID), "submit>queued assign>running/1@p1 retry>queued/1@p1 assign>running/2@p1 retry>queued/2@p1 assign>running/3@p1 pass>passed/3@p1")

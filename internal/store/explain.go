@@ -34,7 +34,7 @@ type Choice struct {
 	Why      sched.Why
 }
 
-var selectChoices = newOfJob(`select number, device_id, reason, why from attempts where {job}`)
+var selectChoices = newByJob(`select number, device_id, reason, why from attempts where {job}`)
 
 // Explain makes the plan of this moment, without carrying it out, and says what it means for a job. An empty org
 // is any organization.

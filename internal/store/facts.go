@@ -299,7 +299,7 @@ func (s *Store) CancelRun(ctx context.Context, org, runID string) error {
 	})
 }
 
-var selectAttemptsOfRun = ofJobs(`
+var selectAttemptsOfRun = byJobs(`
 	select a.job_seq, j.id, ` + attemptRow + `
 	from jobs j, attempts a where {seq} >= $1 and {seq} < $2 and {of j}`)
 

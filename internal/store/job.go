@@ -163,19 +163,19 @@ func (a *attempt) columns() []any {
 	}
 }
 
-// ofJob is a statement over the attempts of one job, in two parts: the job names its first attempt, and an index has the others, which are few.
-type ofJob struct{ first, others string }
+// byJob is a statement over the attempts of one job, in two parts: the job names its first attempt, and an index has the others, which are few.
+type byJob struct{ first, others string }
 
-// newOfJob takes a text whose {job} is the condition that selects the job's attempts. Its parameters begin with $2.
-func newOfJob(text string) ofJob {
-	return ofJob{
+// newByJob takes a text whose {job} is the condition that selects the job's attempts. Its parameters begin with $2.
+func newByJob(text string) byJob {
+	return byJob{
 		first:  strings.Replace(text, "{job}", "id = $1", 1),
 		others: strings.Replace(text, "{job}", "job_seq = $1 and number > 1", 1) + " order by number",
 	}
 }
 
 // read scans what the statement finds, in the order of the attempts.
-func (s ofJob) read(query queryFunc, j *job, scan func(scanner) error, args ...any) error {
+func (s byJob) read(query queryFunc, j *job, scan func(scanner) error, args ...any) error {
 	if j.Attempts == 0 {
 		return nil
 	}
@@ -186,9 +186,9 @@ func (s ofJob) read(query queryFunc, j *job, scan func(scanner) error, args ...a
 	return query(scan, s.others, append([]any{j.seq}, args...)...)
 }
 
-// ofJobs makes a statement over several jobs j and their attempts a of a text in which {seq} is a job's sequence and {of j} ties an attempt to its
+// byJobs makes a statement over several jobs j and their attempts a of a text in which {seq} is a job's sequence and {of j} ties an attempt to its
 // job. The rows are in no order: PostgreSQL is kept from sorting them.
-func ofJobs(text string) string {
+func byJobs(text string) string {
 	first := strings.NewReplacer("{seq}", "j.seq", "{of j}", "a.id = j.first_attempt")
 	others := strings.NewReplacer("{seq}", "a.job_seq", "{of j}", "j.seq = a.job_seq and a.number > 1")
 	return first.Replace(text) + " union all " + others.Replace(text)

@@ -87,7 +87,7 @@ func (t *tx) keep(size int64, chunk []byte, limit int64) []byte {
 	return append(append([]byte(nil), chunk[:limit-size]...), note...)
 }
 
-var selectLogged = newOfJob(`select id, number, outcome from attempts where {job} and ($2 = 0 or number = $2)`)
+var selectLogged = newByJob(`select id, number, outcome from attempts where {job} and ($2 = 0 or number = $2)`)
 
 // Log reads an attempt's log (attempt 0 is the newest) from a byte offset.
 func (s *Store) Log(ctx context.Context, org, jobID string, attempt int, offset int64, limit int) (LogPage, error) {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
 	"strings"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/pressly/goose/v3"
 
 	"qgjob"
@@ -37,11 +39,20 @@ func migrate(ctx context.Context, db *sql.DB, d *dialect, gd goose.Dialect, opts
 		return qgjob.Errorf(qgjob.CodeInvalid,
 			"the database has schema %d, but this qgjob knows schemas up to %d: use the newer qgjob that migrated it", have, newest)
 	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate the database from schema %d to %d: %w", have, newest, err)
+	for try := 1; ; try++ {
+		_, err := p.Up(ctx)
+		if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == deadlockDetected && try < migrateTries {
+			continue // with a reader of a server that goes on meanwhile
+		}
+		if err != nil {
+			return fmt.Errorf("migrate the database from schema %d to %d: %w", have, newest, err)
+		}
+		return nil
 	}
-	return nil
 }
+
+// migrateTries is how often a migration begins that is a victim of deadlocks.
+const migrateTries = 5
 
 // migrations makes one step of each file, in the dialect's words. The number before the first underscore of
 // a file's name is its version.

@@ -150,8 +150,9 @@ const (
 
 // Codes of PostgreSQL's errors (its manual, appendix A).
 const (
-	divisionByZero  = "22012"
-	uniqueViolation = "23505"
+	divisionByZero   = "22012"
+	uniqueViolation  = "23505"
+	deadlockDetected = "40P01"
 )
 
 func (s *postgresSession) begin(ctx context.Context, known int64, reads []read) (now, version int64, err error) {

@@ -12,7 +12,7 @@ import (
 // executionsOf is how many of an organization's newest jobs tell the history of its tests.
 const executionsOf = 2000
 
-var selectExecutions = ofJobs(`
+var selectExecutions = byJobs(`
 	select j.test_path, r.id, r.bundle_sha256, r.build_sha256, coalesce(f.commit_id, ''), a.report, a.assigned_at_ms
 	from jobs j
 		join attempts a on {of j}

@@ -69,7 +69,7 @@ func readJob(query queryFunc, org, id string) (*job, error) {
 
 const attemptRow = `a.id, a.number, a.worker_id, a.device_id, a.reason, a.outcome, a.cause, a.message, a.report, a.assigned_at_ms, a.ended_at_ms`
 
-var selectAttemptsOfJob = newOfJob(`select ` + attemptRow + ` from attempts a where {job}`)
+var selectAttemptsOfJob = newByJob(`select ` + attemptRow + ` from attempts a where {job}`)
 
 // Job returns a job with its attempts and events. An empty org is any organization.
 func (s *Store) Job(ctx context.Context, org, id string) (JobDetail, error) {
@@ -125,7 +125,7 @@ func (s *Store) Events(ctx context.Context, org, jobID string, after int) ([]qgj
 	return events, err
 }
 
-var selectEvents = newOfJob(`
+var selectEvents = newByJob(`
 	select number, device_id, reason, assigned_event, assigned_at_ms, trigger, outcome, cause, message, ended_event, ended_at_ms
 	from attempts where {job} and (assigned_event > $2 or ended_event > $2)`)
 

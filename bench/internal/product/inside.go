@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -99,14 +100,17 @@ var bodyHash = strings.Repeat("0", 64)
 
 func (c *insideClient) Close() error { return nil }
 
-// Work runs no-op workers until the context ends. Each hands its results in with the poll that asks for the next jobs.
+// Work runs no-op workers until the context ends; their polls come often enough to keep them alive. Each hands its results in with the poll that asks for the next jobs.
 func (q *inside) Work(ctx context.Context, crew contest.Crew) error {
 	return load.Together(ctx, crew.Workers, func(ctx context.Context, _ int) error {
 		w := newWorker("", crew.Devices)
 		id := uuid.NewString()
 		refused, err := q.store.Register(ctx, id, "bench", "bench", reports(w.devices))
-		if err != nil || len(refused) > 0 {
-			return fmt.Errorf("register: %d devices were refused, %w", len(refused), err)
+		if err == nil && len(refused) > 0 {
+			err = fmt.Errorf("%d devices were refused", len(refused))
+		}
+		if err != nil {
+			return err
 		}
 		return q.work(ctx, id, w.ids, crew)
 	})
@@ -135,10 +139,13 @@ func (q *inside) work(ctx context.Context, id string, devices []string, crew con
 			}
 		}
 		q.completed.Add(int64(len(answer.Results)))
-		for len(answer.Assignments) == 0 {
+	wait:
+		for over := time.After(pollWait); len(answer.Assignments) == 0; {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
+			case <-over:
+				break wait
 			case <-news.C:
 			}
 			if answer.Assignments = news.Assignments(seq); len(answer.Assignments) == 0 {

@@ -104,6 +104,9 @@ func (q *Queue) start(ctx context.Context) (time.Duration, error) {
 
 // Join starts another server over the same PostgreSQL.
 func (q *Queue) Join(ctx context.Context) (contest.Inbox, error) {
+	if q.db.url == "" {
+		return nil, errors.New("SQLite is for one server")
+	}
 	dir, err := q.stage.Dir()
 	if err != nil {
 		return nil, err

@@ -1,26 +1,29 @@
 package result
 
 import (
-	"fmt"
 	"strings"
 
 	"qgjob/bench/internal/contest"
 )
 
-// aim is something that the queue is to reach.
+// aim is something that a contestant is to reach.
 type aim struct {
-	text     string
-	measured func(*Results) (value float64, ok bool)
-	unit     string // "×", or a measure whose format the value has
-	least    float64
-	most     float64 // where least is zero
+	who, text string
+	measured  measurement
+	unit      string // "×", or a measure whose format the value has
+	least     float64
+	most      float64  // where least is zero
+	beside    []string // contestants that show what bounds it
 }
+
+// measurement is how a contestant's value is found.
+type measurement func(r *Results, who string) (value float64, ok bool)
 
 // aims prints which aims are met. What was not measured is left out.
 func (r *Results) aims() string {
-	rows := [][]string{{"aim", "bound", "measured", "met"}}
+	rows := [][]string{{"aim", "bound", "measured", "met", "beside it"}}
 	for _, a := range allAims() {
-		v, ok := a.measured(r)
+		v, ok := a.measured(r, a.who)
 		if !ok {
 			continue
 		}
@@ -28,7 +31,13 @@ func (r *Results) aims() string {
 		if a.least == 0 {
 			bound, met = "at most "+a.format(a.most), v <= a.most
 		}
-		rows = append(rows, []string{a.text, bound, a.format(v), map[bool]string{true: "yes", false: "**no**"}[met]})
+		var beside []string
+		for _, name := range a.beside {
+			if v, ok := a.measured(r, name); ok {
+				beside = append(beside, name+": "+a.format(v))
+			}
+		}
+		rows = append(rows, []string{a.who + ": " + a.text, bound, a.format(v), map[bool]string{true: "yes", false: "**no**"}[met], strings.Join(beside, "; ")})
 	}
 	if len(rows) == 1 {
 		return ""
@@ -45,35 +54,58 @@ func (a aim) format(v float64) string {
 
 func allAims() []aim {
 	var aims []aim
-	for _, q := range []string{contest.QgjobSQLite, contest.QgjobPostgres} {
-		aims = append(aims,
-			submitAim(q, "1 client", 1), submitAim(q, "16 clients", 3), submitAim(q, "64 clients", 3))
-		if q == contest.QgjobSQLite {
+	for _, q := range []struct{ who, inside, alone string }{
+		{contest.QgjobSQLite, contest.InsideSQLite, contest.SQLite},
+		{contest.QgjobPostgres, contest.InsidePostgres, contest.Postgres},
+	} {
+		add := func(more ...aim) {
+			for _, a := range more {
+				a.who = q.who
+				aims = append(aims, a)
+			}
+		}
+		limits := []string{q.alone}
+		if q.who == contest.QgjobSQLite {
+			limits = []string{contest.Bare, q.alone}
+		}
+		for _, c := range []struct {
+			clients string
+			times   float64
+		}{{"1 client", 1}, {"16 clients", 3}, {"64 clients", 3}} {
+			add(aim{
+				text: "submits by " + c.clients + ", times River's best over HTTP", unit: "×", least: c.times, beside: limits,
+				measured: timesBest(Submit, c.clients, contest.RiverHTTPTuned, contest.RiverHTTP),
+			})
+		}
+		if q.who == contest.QgjobSQLite {
 			for _, c := range []string{"1 client", "16 clients", "64 clients"} {
-				aims = append(aims, aim{text: q + ": submits by " + c + ", times the bare server's", unit: "×", least: 0.5, measured: timesBest(Submit, q, c, contest.Bare)})
+				add(aim{text: "submits by " + c + ", times the bare server's", unit: "×", least: 0.5, measured: timesBest(Submit, c, contest.Bare)})
 			}
 		}
 		for _, c := range []string{"16 workers", "64 workers", "256 workers"} {
-			aims = append(aims, aim{text: q + ": drain by " + c + ", times River's best", unit: "×", least: 1, measured: timesBest(Drain, q, c, contest.RiverTuned, contest.RiverHTTPTuned)})
+			add(
+				aim{text: "drain by " + c + ", times River's over HTTP", unit: "×", least: 1, measured: timesBest(Drain, c, contest.RiverHTTPTuned)},
+				aim{text: "drain by " + c + ", times River's best", unit: "×", least: 1, beside: []string{q.inside}, measured: timesBest(Drain, c, contest.RiverTuned, contest.RiverHTTPTuned)},
+			)
 		}
-		aims = append(aims,
-			aim{text: q + ": drain by workers of many devices", unit: Drain, least: 41_000, measured: func(r *Results) (float64, bool) {
-				return r.best(Drain, []string{q}, "4 × 20 devices", "2 × 100 devices")
+		add(
+			aim{text: "drain by workers of many devices", unit: Drain, least: 41_000, beside: []string{contest.RiverHTTPTuned, q.inside}, measured: func(r *Results, who string) (float64, bool) {
+				return r.best(Drain, []string{who}, "4 × 20 devices", "2 × 100 devices")
 			}},
-			aim{text: q + ": submit to start, p50", unit: Latency, most: 1.5, measured: plainly(Latency, q, "p50")},
-			aim{text: q + ": submit to start, p99", unit: Latency, most: 3, measured: plainly(Latency, q, "p99")},
-			aim{text: q + ": claims at a million queued, times those at a thousand", unit: "×", least: 0.85, measured: func(r *Results) (float64, bool) {
-				deep, ok := r.Median(Claim, q, "1 million queued")
-				shallow, known := r.Median(Claim, q, "1 thousand queued")
+			aim{text: "submit to start, p50", unit: Latency, most: 1.5, beside: append(limits, q.inside), measured: plainly(Latency, "p50")},
+			aim{text: "submit to start, p99", unit: Latency, most: 3, beside: append(limits, q.inside), measured: plainly(Latency, "p99")},
+			aim{text: "claims at a million queued, times those at a thousand", unit: "×", least: 0.85, measured: func(r *Results, who string) (float64, bool) {
+				deep, ok := r.Median(Claim, who, "1 million queued")
+				shallow, known := r.Median(Claim, who, "1 thousand queued")
 				return deep / shallow, ok && known
 			}},
-			aim{text: q + ": memory, idle", unit: Memory, most: 64 << 20, measured: plainly(Memory, q, "idle")},
-			aim{text: q + ": memory, a million queued", unit: Memory, most: 256 << 20, measured: plainly(Memory, q, "1 million queued")},
-			aim{text: q + ": qgjob status, whole process", unit: Depth, most: 50, measured: plainly(Depth, q, "qgjob status, whole process")},
-			aim{text: q + ": server start, a million queued", unit: Depth, most: 2000, measured: plainly(Depth, q, "server start until healthy")},
-			aim{text: q + ": slowest listing page, a million queued", unit: Depth, most: 20, measured: func(r *Results) (slowest float64, ok bool) {
+			aim{text: "memory, idle", unit: Memory, most: 64 << 20, measured: plainly(Memory, "idle")},
+			aim{text: "memory, a million queued", unit: Memory, most: 256 << 20, measured: plainly(Memory, "1 million queued")},
+			aim{text: "qgjob status, whole process", unit: Depth, most: 50, measured: plainly(Depth, "qgjob status, whole process")},
+			aim{text: "server start, a million queued", unit: Depth, most: 2000, measured: plainly(Depth, "server start until healthy")},
+			aim{text: "slowest listing page, a million queued", unit: Depth, most: 20, measured: func(r *Results, who string) (slowest float64, ok bool) {
 				for _, c := range r.cases(Depth) {
-					if v, known := r.Median(Depth, q, c); known && strings.HasPrefix(c, "listing page") {
+					if v, known := r.Median(Depth, who, c); known && strings.HasPrefix(c, "listing page") {
 						slowest, ok = max(slowest, v), true
 					}
 				}
@@ -84,21 +116,14 @@ func allAims() []aim {
 	return aims
 }
 
-func submitAim(q, clients string, times float64) aim {
-	return aim{
-		text: fmt.Sprintf("%s: submits by %s, times River's best over HTTP", q, clients), unit: "×", least: times,
-		measured: timesBest(Submit, q, clients, contest.RiverHTTPTuned, contest.RiverHTTP),
-	}
+func plainly(measure, aCase string) measurement {
+	return func(r *Results, who string) (float64, bool) { return r.Median(measure, who, aCase) }
 }
 
-func plainly(measure, q, aCase string) func(*Results) (float64, bool) {
-	return func(r *Results) (float64, bool) { return r.Median(measure, q, aCase) }
-}
-
-// timesBest is q's value as a multiple of the best of others.
-func timesBest(measure, q, aCase string, others ...string) func(*Results) (float64, bool) {
-	return func(r *Results) (float64, bool) {
-		v, ok := r.Median(measure, q, aCase)
+// timesBest is a value as a multiple of the best of others.
+func timesBest(measure, aCase string, others ...string) measurement {
+	return func(r *Results, who string) (float64, bool) {
+		v, ok := r.Median(measure, who, aCase)
 		base, known := r.best(measure, others, aCase)
 		return v / base, ok && known
 	}

@@ -20,7 +20,7 @@ var tables = []struct {
 	{measure: Submit, title: "Durable submits a second, one job each (times River over HTTP, tuned)", reference: contest.RiverHTTPTuned},
 	{measure: Bulk, title: "Jobs submitted a second, a hundred a request (times River over HTTP, tuned)", reference: contest.RiverHTTPTuned},
 	{measure: Drain, title: "No-op jobs done a second (times River in process, tuned)", reference: contest.RiverTuned},
-	{measure: Latency, title: "From submit to start on an idle queue (times River in process, tuned)", reference: contest.RiverTuned},
+	{measure: Latency, title: "From submit to start on an idle queue, of the bare server to the answer (times River in process, tuned)", reference: contest.RiverTuned},
 	{measure: Claim, title: "Jobs claimed and done a second by 64 workers, in bursts of 500 (times the first column)"},
 	{measure: Servers, title: "Durable submits a second by 16 clients to servers of one PostgreSQL (times the first column)"},
 	{measure: Memory, title: "Resident memory of the server", none: true},

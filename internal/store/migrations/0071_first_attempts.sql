@@ -1,5 +1,10 @@
 -- Almost every job has one attempt: it knows that by its id, and only the others are in an index by job. One of all was written in as many places as
 -- there were lanes that jobs came from.
+
+{postgresql} -- A server of the schema before may go on meanwhile. The first lock is its writer's; the others come in the order in which reads take them.
+select pg_advisory_xact_lock(7104001);
+lock table attempts, jobs in access exclusive mode;
+{/postgresql}
 alter table jobs add column first_attempt text not null default ''; -- id; empty while it has none
 update jobs set first_attempt = a.id from attempts a where a.job_seq = jobs.seq and a.number = 1;
 
@@ -7,6 +12,8 @@ update jobs set first_attempt = a.id from attempts a where a.job_seq = jobs.seq 
 alter table attempts drop constraint attempts_job_seq_number_key;
 -- A row doubles when the attempt ends. Where there is room for that on its page no index has to hear of it.
 alter table attempts set (fillfactor = 50);
+-- A server of the schema before does not know the column: it is refused rather than makes attempts that nobody finds.
+alter table jobs add constraint jobs_first_attempt check ((attempts = 0) = (first_attempt = ''));
 {/postgresql}
 {sqlite} -- It drops no constraint of a table that is there.
 create table attempts_anew (
