@@ -175,8 +175,7 @@ func (s *postgresSession) begin(ctx context.Context, known int64, reads []read) 
 		}
 	}, func(results pgx.BatchResults) error {
 		for _, r := range reads {
-			rows, err := results.Query()
-			if err := inStatement(r.b.text, eachRow(r.scan, rows, err)); err != nil {
+			if err := nextRows(results, r.b.text, r.scan); err != nil {
 				return err
 			}
 		}
@@ -249,8 +248,7 @@ func (s *postgresSession) exec(ctx context.Context, text string, args ...any) er
 
 func (s *postgresSession) query(ctx context.Context, scan func(scanner) error, text string, args ...any) error {
 	return s.send(ctx, func(batch *pgx.Batch) { batch.Queue(text, args...) }, func(results pgx.BatchResults) error {
-		rows, err := results.Query()
-		return inStatement(text, eachRow(scan, rows, err))
+		return nextRows(results, text, scan)
 	})
 }
 
@@ -261,8 +259,7 @@ func (s *postgresSession) ask(ctx context.Context, questions []question) error {
 		}
 	}, func(results pgx.BatchResults) error {
 		for _, q := range questions {
-			rows, err := results.Query()
-			if err := inStatement(q.text, eachRow(q.scan, rows, err)); err != nil {
+			if err := nextRows(results, q.text, q.scan); err != nil {
 				return err
 			}
 		}
@@ -270,18 +267,19 @@ func (s *postgresSession) ask(ctx context.Context, questions []question) error {
 	})
 }
 
-// eachRow scans every row of an answer.
-func eachRow(scan func(scanner) error, rows pgx.Rows, err error) error {
+// nextRows scans every row of the next statement's answer.
+func nextRows(results pgx.BatchResults, text string, scan func(scanner) error) error {
+	rows, err := results.Query()
 	if err != nil {
-		return err
+		return inStatement(text, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
-			return err
+			return inStatement(text, err)
 		}
 	}
-	return rows.Err()
+	return inStatement(text, rows.Err())
 }
 
 func (s *postgresSession) write(ctx context.Context, statements []statement) error {

@@ -3,7 +3,6 @@ package measure
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 
 	"qgjob/bench/internal/contest"
@@ -24,7 +23,7 @@ func Servers(ctx context.Context, s Session, c contest.Contestant[contest.Inbox]
 	return on(ctx, s, c, func(q contest.Inbox) (err error) {
 		one, ok := q.(Joined)
 		if !ok {
-			return fmt.Errorf("it cannot have a second server")
+			return errors.New("it cannot have a second server")
 		}
 		take := func(aCase string, q contest.Inbox) error {
 			rate, _, err := submitRate(ctx, s, q, "servers "+aCase, serversClients, 1)

@@ -9,11 +9,11 @@ package plain
 import (
 	"context"
 	"hash/fnv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"qgjob/bench/internal/load"
 	"qgjob/bench/internal/thin"
 	"qgjob/internal/api"
 	"qgjob/internal/store"
@@ -93,7 +93,7 @@ func (b *batch) row(table int, values ...any) { b.rows[table] = append(b.rows[ta
 // add adds a submit and returns its jobs' ids. seq is the number of the first of them.
 func (b *batch) add(s api.SubmitRequest, seq int64) []string {
 	now := time.Now().UnixMilli()
-	b.row(runs, seq, newID(), s.OrgID, s.AppVersionID, "", s.IdempotencyKey, bodyHash, s.BundleSHA256, s.BuildSHA256, s.Project, s.ConfigPath, int64(len(s.Jobs)), now)
+	b.row(runs, seq, newID(), s.OrgID, s.AppVersionID, "", s.IdempotencyKey, load.BodyHash, s.BundleSHA256, s.BuildSHA256, s.Project, s.ConfigPath, int64(len(s.Jobs)), now)
 	g := b.groups[s.AppVersionID]
 	if g == nil {
 		g = &group{lane: laneOf(s.AppVersionID)}
@@ -110,9 +110,6 @@ func (b *batch) add(s api.SubmitRequest, seq int64) []string {
 	b.jobs += int64(len(s.Jobs))
 	return ids
 }
-
-// bodyHash is as long as a SHA-256 of a request is.
-var bodyHash = strings.Repeat("0", 64)
 
 // newID is a UUID of version 7, as qgjob's are: made together they lie together in the indexes.
 func newID() string { return uuid.Must(uuid.NewV7()).String() }

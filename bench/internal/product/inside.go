@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"qgjob"
 	"qgjob/bench/internal/contest"
@@ -85,7 +82,7 @@ type insideClient struct {
 func (c *insideClient) Submit(ctx context.Context, jobs int) error {
 	request := c.jobs.Next(jobs)
 	s := store.Submission{
-		OrgID: request.OrgID, AppVersionID: request.AppVersionID, IdempotencyKey: request.IdempotencyKey, BodyHash: bodyHash,
+		OrgID: request.OrgID, AppVersionID: request.AppVersionID, IdempotencyKey: request.IdempotencyKey, BodyHash: load.BodyHash,
 		Jobs: make([]store.JobSpec, jobs),
 	}
 	for i, j := range request.Jobs {
@@ -95,24 +92,20 @@ func (c *insideClient) Submit(ctx context.Context, jobs int) error {
 	return err
 }
 
-// bodyHash is as long as a SHA-256 of a request is.
-var bodyHash = strings.Repeat("0", 64)
-
 func (c *insideClient) Close() error { return nil }
 
 // Work runs no-op workers until the context ends; their polls come often enough to keep them alive. Each hands its results in with the poll that asks for the next jobs.
 func (q *inside) Work(ctx context.Context, crew contest.Crew) error {
 	return load.Together(ctx, crew.Workers, func(ctx context.Context, _ int) error {
 		w := newWorker("", crew.Devices)
-		id := uuid.NewString()
-		refused, err := q.store.Register(ctx, id, "bench", "bench", reports(w.devices))
+		refused, err := q.store.Register(ctx, w.id, "bench", "bench", reports(w.devices))
 		if err == nil && len(refused) > 0 {
 			err = fmt.Errorf("%d devices were refused", len(refused))
 		}
 		if err != nil {
 			return err
 		}
-		return q.work(ctx, id, w.ids, crew)
+		return q.work(ctx, w.id, w.ids, crew)
 	})
 }
 

@@ -44,6 +44,7 @@ func (q *Queue) Work(ctx context.Context, crew contest.Crew) error {
 // worker is one worker with its devices.
 type worker struct {
 	address   string
+	id        string
 	path      string
 	devices   []api.DeviceReport
 	ids       []string // of the devices
@@ -53,7 +54,7 @@ type worker struct {
 
 func newWorker(address string, devices int) *worker {
 	id := uuid.NewString()
-	w := &worker{address: address, path: "/v1/workers/" + id}
+	w := &worker{address: address, id: id, path: "/v1/workers/" + id}
 	for i := range devices {
 		serial := fmt.Sprintf("%s-%03d", id[:8], i)
 		w.ids = append(w.ids, serial)
